@@ -1,0 +1,73 @@
+"""Settings of the centre: aggregator.yaml, one class per component."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from shared.echo.expert import FusionVariant
+from shared.settings import Settings
+
+Positive = Annotated[int, Field(gt=0)]
+
+
+class FusionSettings(Settings):
+    """How the fusion is trained (Bransby et al. 2024, arXiv 2407.21577, unless stated)."""
+
+    variants: tuple[FusionVariant, ...] = ("sum", "attention", "discrepancy")
+    """Variants that are trained and compared."""
+    serve: FusionVariant | Literal["best"] = "best"
+    """Which of them becomes the candidate; best goes by validation score."""
+    epochs: Positive = 50
+    """Passes over the training rows."""
+    batch_size: Positive = 64
+    """Rows in a step."""
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    """Learning rate of Adam."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Weight decay of Adam; the paper uses none."""
+    patience: Positive = 10
+    """Epochs without a better validation score after which training stops."""
+    balance_datasets: bool = True
+    """Draw rows so that datasets weigh equally."""
+    abstain_quantile: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """A verdict abstains below this quantile of the validation rows' highest probability."""
+    seed: int = 10
+    """Seed of everything random in fusion training."""
+    threads: Positive = 2
+    """Threads of the numeric library."""
+
+
+class FederationSettings(Settings):
+    """Ports, names and patience."""
+
+    name: str = "echofed"
+    """Name of the federation."""
+    host: str = "127.0.0.1"
+    """Name or address that sites use; stands in the server certificate."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 8443
+    """Port of the TLS front that sites reach."""
+    superlink_port: Annotated[int, Field(ge=0, le=65535)] = 8444
+    """Loopback port of the SuperLink behind the front."""
+    reply_timeout_s: Positive = 1800
+    """How long a round waits for the sites."""
+
+
+class StoreSettings(Settings):
+    """Where state is kept."""
+
+    database: str = ""
+    """SQLAlchemy URL; empty is state.sqlite in the folder."""
+    tracking: str = ""
+    """MLflow tracking URI; empty is mlflow.sqlite in the folder."""
+
+
+class AggregatorSettings(Settings):
+    """All settings of the centre."""
+
+    folder: Path = Path(".")
+    """Where the centre keeps its state; relative to the settings file."""
+    federation: FederationSettings = FederationSettings()
+    store: StoreSettings = StoreSettings()
+    fusion: FusionSettings = FusionSettings()
+    version: int = 1

@@ -1,0 +1,137 @@
+"""Cards: the identity and provenance of an expert's and of a fusion's weights."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from shared.echo.schema import from_document, to_document
+from shared.errors import Code, EchoFedError
+from shared.files import read_json, sha256_hex, write_bytes, write_json
+
+EXPERT_CARD_VERSION = 1
+FUSION_CARD_VERSION = 1
+CARD_FILE = "card.json"
+WEIGHTS_FILE = "weights.safetensors"
+FusionVariant = Literal["sum", "attention", "discrepancy"]
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertCard:
+    """A frozen view classifier of one or more datasets of a site.
+
+    Args:
+        id: unique name, ``<site>-<dataset>-<first of weights hash>``.
+        views: views of the head in the order of its logits.
+        layers: names of the layers that give a discrepancy each.
+        parent: id of the expert from whose weights training started, empty for scratch.
+        metrics: validation figures by name.
+    """
+
+    id: str
+    site: str
+    datasets: tuple[str, ...]
+    dataset_hashes: tuple[str, ...]
+    origin: Literal["phantom", "real"]
+    backbone: str
+    image_size: int
+    views: tuple[str, ...]
+    feature_width: int
+    layers: tuple[str, ...]
+    weights_sha256: str
+    parent: str
+    seed: int
+    settings_hash: str
+    settings: dict[str, bool | int | float | str | None]
+    metrics: dict[str, float]
+    created: str
+    version: int = EXPERT_CARD_VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """What the fusion must know of one expert: its views, feature width and number of evidence values."""
+
+    expert: str
+    views: tuple[str, ...]
+    feature_width: int
+    num_evidence: int
+
+
+@dataclass(frozen=True, slots=True)
+class FusionCard:
+    """A fusion of frozen experts.
+
+    Args:
+        id: ``fusion-<first of weights hash>``.
+        views: union views in the order of the probabilities.
+        blocks: the experts, in the order the weights were built for.
+        exports: ids of the feature exports it was trained on.
+        fresh: datasets whose export was taken for this fusion; ``cached`` stored earlier; ``missing`` none.
+        abstain_below: a verdict whose highest probability is lower abstains.
+    """
+
+    id: str
+    variant: FusionVariant
+    views: tuple[str, ...]
+    blocks: tuple[Block, ...]
+    weights_sha256: str
+    parent: str
+    exports: tuple[str, ...]
+    fresh: tuple[str, ...]
+    cached: tuple[str, ...]
+    missing: tuple[str, ...]
+    seed: int
+    settings_hash: str
+    settings: dict[str, bool | int | float | str | None]
+    metrics: dict[str, float]
+    abstain_below: float
+    created: str
+    version: int = FUSION_CARD_VERSION
+
+
+def expert_document(card: ExpertCard) -> dict[str, object]:
+    """The card as JSON values."""
+    return to_document(card)
+
+
+def read_expert_card(document: dict[str, object]) -> ExpertCard:
+    """Validate a card that arrived as JSON."""
+    return from_document(ExpertCard, document, version=EXPERT_CARD_VERSION)
+
+
+def read_fusion_card(document: dict[str, object]) -> FusionCard:
+    """Validate a fusion's card that arrived as JSON."""
+    return from_document(FusionCard, document, version=FUSION_CARD_VERSION)
+
+
+def save_checkpoint(folder: Path, card: ExpertCard | FusionCard, weights: bytes) -> None:
+    """Write weights, then the card: a folder with a card is complete."""
+    if sha256_hex(weights) != card.weights_sha256:
+        raise EchoFedError(
+            Code.CHECKPOINT_CORRUPT,
+            f"weights of {card.id} do not match their card",
+            "ask for them again",
+        )
+    write_bytes(folder / WEIGHTS_FILE, weights)
+    write_json(folder / CARD_FILE, to_document(card))
+
+
+def load_expert(folder: Path) -> tuple[ExpertCard, bytes]:
+    """Read a card and its weights and check that they belong together."""
+    card = read_expert_card(read_json(folder / CARD_FILE))
+    return card, _read_weights(folder, card.id, card.weights_sha256)
+
+
+def load_fusion(folder: Path) -> tuple[FusionCard, bytes]:
+    """Read a fusion's card and its weights and check that they belong together."""
+    card = read_fusion_card(read_json(folder / CARD_FILE))
+    return card, _read_weights(folder, card.id, card.weights_sha256)
+
+
+def _read_weights(folder: Path, name: str, sha256: str) -> bytes:
+    path = folder / WEIGHTS_FILE
+    if not path.is_file() or sha256_hex(path.read_bytes()) != sha256:
+        raise EchoFedError(
+            Code.CHECKPOINT_CORRUPT, f"weights of {name} are missing or altered", "fetch them again"
+        )
+    return path.read_bytes()

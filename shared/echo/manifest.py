@@ -1,0 +1,118 @@
+"""A dataset of one site: its clips, label map, splits by patient, licence and purpose."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import rfc8785
+
+from shared.echo.ontology import ONTOLOGY_VERSION, LabelMap
+from shared.echo.schema import from_document, to_document
+from shared.errors import Code, EchoFedError
+from shared.files import read_json, write_json
+
+MANIFEST_VERSION = 1
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+"""The code of a split on the wire is its place here."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClipRecord:
+    """One stored clip; ``label`` is the site's word, empty where none was given."""
+
+    key: str
+    patient: str
+    label: str
+    split: Split
+    num_frames: int
+    file: str
+    sha256: str
+    has_mask: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetManifest:
+    """What a dataset is and may be used for.
+
+    Args:
+        id: name of the dataset, unique at the site.
+        site: site code.
+        origin: ``phantom`` or ``real``; every table says which.
+        labels: site label -> views.
+        clips: stored clips.
+        kept_pixels: what de-identification kept: ``sector``, ``region`` or ``screen``.
+    """
+
+    id: str
+    site: str
+    origin: Literal["phantom", "real"]
+    source: str
+    labels: dict[str, tuple[str, ...]]
+    clips: tuple[ClipRecord, ...]
+    kept_pixels: Literal["sector", "region", "screen"]
+    licence: str = ""
+    purpose: str = ""
+    created: str = ""
+    ontology_version: int = ONTOLOGY_VERSION
+    version: int = MANIFEST_VERSION
+
+    def __post_init__(self) -> None:
+        """Keep patients in one split each."""
+        require_patients_apart(self.clips)
+
+    def label_map(self) -> LabelMap:
+        """The label map as sets."""
+        return LabelMap({label: frozenset(views) for label, views in self.labels.items()})
+
+    def of_split(self, split: Split) -> tuple[ClipRecord, ...]:
+        """The labelled clips of one split, in stored order."""
+        return tuple(clip for clip in self.clips if clip.split == split and clip.label)
+
+    def num_patients(self, clips: Iterable[ClipRecord] | None = None) -> int:
+        """How many different patients the clips (or all clips) come from."""
+        return len({clip.patient for clip in (self.clips if clips is None else clips)})
+
+    def content_hash(self) -> str:
+        """SHA-256 of labels, splits and pixels; changes when the dataset does, not when it is copied."""
+        rows = sorted(
+            [clip.key, clip.patient, clip.label, clip.split, clip.sha256] for clip in self.clips
+        )
+        labels = {label: sorted(views) for label, views in self.labels.items()}
+        return hashlib.sha256(rfc8785.dumps({"clips": rows, "labels": labels})).hexdigest()
+
+
+def require_patients_apart(clips: Iterable[ClipRecord]) -> None:
+    """Refuse a patient in two splits.
+
+    Raises:
+        EchoFedError: PATIENT_IN_TWO_SPLITS with the number of such patients (keys stay at the site).
+    """
+    split_of: dict[str, str] = {}
+    torn = {
+        clip.patient
+        for clip in clips
+        if split_of.setdefault(clip.patient, clip.split) != clip.split
+    }
+    if torn:
+        raise EchoFedError(
+            Code.PATIENT_IN_TWO_SPLITS,
+            f"{len(torn)} patient(s) stand in more than one split",
+            "give each patient one split in the labels file, or leave the column out",
+        )
+
+
+def save_manifest(manifest: DatasetManifest, path: Path) -> None:
+    """Write the manifest atomically."""
+    write_json(path, to_document(manifest))
+
+
+def load_manifest(path: Path) -> DatasetManifest:
+    """Read a manifest.
+
+    Raises:
+        EchoFedError: CARD_NEWER, CHECKPOINT_CORRUPT, PATIENT_IN_TWO_SPLITS.
+    """
+    return from_document(DatasetManifest, read_json(path), version=MANIFEST_VERSION)

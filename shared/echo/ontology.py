@@ -1,0 +1,184 @@
+"""The view ontology: nodes with facets and codes, and label maps from a site's words to sets of views."""
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+import yaml
+
+from shared.errors import Code, EchoFedError
+
+ONTOLOGY_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Facets:
+    """What a view is, seen from several sides; an empty facet is unknown."""
+
+    window: str = ""
+    plane: str = ""
+    focus: str = ""
+    mode: str = "2D"
+    contrast: str = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A node of the ontology; ``parent`` is empty for a root."""
+
+    id: str
+    name: str
+    parent: str
+    facets: Facets
+    code: str
+    aliases: tuple[str, ...]
+
+
+class Ontology:
+    """All views in union order, with their ancestry and their aliases."""
+
+    def __init__(self, views: Iterable[View]) -> None:
+        """Index the views; the order given is the union order."""
+        self.views: dict[str, View] = {view.id: view for view in views}
+        self._rank = {name: rank for rank, name in enumerate(self.views)}
+        self._alias: dict[str, str] = {}
+        for view in self.views.values():
+            for text in (view.id, *view.aliases):
+                other = self._alias.setdefault(_fold(text), view.id)
+                if other != view.id:
+                    raise EchoFedError(
+                        Code.LABEL_MAP_INVALID,
+                        f"alias {text!r} names both {other} and {view.id}",
+                        "drop one",
+                    )
+
+    def find(self, text: str) -> View:
+        """The view that a text names exactly, by id or alias.
+
+        Raises:
+            EchoFedError: VIEW_UNKNOWN with the nearest known name (never chosen silently).
+        """
+        name = self._alias.get(_fold(text))
+        if name is None:
+            near = difflib.get_close_matches(_fold(text), self._alias, n=1, cutoff=0.0)
+            raise EchoFedError(
+                Code.VIEW_UNKNOWN,
+                f"no view is called {text!r}",
+                f"the nearest is {self._alias[near[0]]!r}; see shared/echo/views.yaml",
+            )
+        return self.views[name]
+
+    def order(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Distinct views in union order."""
+        return tuple(sorted({self.find(name).id for name in names}, key=self._rank.__getitem__))
+
+    def is_at_or_below(self, name: str, ancestor: str) -> bool:
+        """Tell whether the view is the ancestor or one of its descendants."""
+        node = name
+        while node:
+            if node == ancestor:
+                return True
+            node = self.views[node].parent
+        return False
+
+    def leaves(self, name: str) -> tuple[str, ...]:
+        """All views at or below the node that have no children."""
+        parents = {view.parent for view in self.views.values()}
+        return tuple(
+            leaf for leaf in self.views if leaf not in parents and self.is_at_or_below(leaf, name)
+        )
+
+    def covered(self, names: Iterable[str], union: Iterable[str]) -> frozenset[str]:
+        """The views of a union that lie at or below any of the nodes."""
+        nodes = tuple(names)
+        return frozenset(
+            view for view in union if any(self.is_at_or_below(view, node) for node in nodes)
+        )
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """A site's words: label -> set of views; the empty set means no supervision."""
+
+    entries: Mapping[str, frozenset[str]]
+
+    def views_of(self, label: str) -> frozenset[str]:
+        """The set of views that a label stands for.
+
+        Raises:
+            EchoFedError: LABEL_UNMAPPED naming the label and the nearest known one.
+        """
+        if label in self.entries:
+            return self.entries[label]
+        near = difflib.get_close_matches(label, self.entries, n=1, cutoff=0.0)
+        nearest = f"the nearest is {near[0]!r}; " if near else ""
+        raise EchoFedError(
+            Code.LABEL_UNMAPPED,
+            f"label {label!r} has no entry in the label map",
+            f"{nearest}add {label!r} to the label map, or map it to [] to leave it unsupervised",
+        )
+
+    def views(self) -> tuple[str, ...]:
+        """All views that any label stands for, in union order."""
+        return load_ontology().order(view for views in self.entries.values() for view in views)
+
+
+@cache
+def load_ontology() -> Ontology:
+    """The ontology of this release, read once from views.yaml."""
+    document = yaml.safe_load((files("shared.echo") / "views.yaml").read_text("utf-8"))
+    if document["version"] != ONTOLOGY_VERSION:
+        raise EchoFedError(Code.LABEL_MAP_INVALID, "views.yaml is of another version", "reinstall")
+    built: dict[str, View] = {}
+    for node in document["views"]:
+        built[node["id"]] = _build_view(node, built)
+    return Ontology(built.values())
+
+
+def build_label_map(entries: Mapping[str, str | Iterable[str]]) -> LabelMap:
+    """Validate label -> view or views, by id or alias.
+
+    Raises:
+        EchoFedError: VIEW_UNKNOWN for a view that the ontology lacks, LABEL_MAP_INVALID for no label.
+    """
+    if not entries:
+        raise EchoFedError(
+            Code.LABEL_MAP_INVALID, "the label map has no entry", "add label: [view]"
+        )
+    ontology = load_ontology()
+    built: dict[str, frozenset[str]] = {}
+    for label, views in entries.items():
+        names = [views] if isinstance(views, str) else list(views)
+        built[str(label)] = frozenset(ontology.find(str(name)).id for name in names)
+    return LabelMap(built)
+
+
+def map_by_alias(labels: Iterable[str]) -> LabelMap:
+    """A label map for labels that are ids or aliases themselves; anything else is an error."""
+    return build_label_map({label: [load_ontology().find(label).id] for label in set(labels)})
+
+
+def _build_view(node: Mapping[str, object], built: Mapping[str, View]) -> View:
+    parent = str(node.get("parent", ""))
+    inherited = built[parent].facets if parent else Facets()
+    values = {
+        name: str(node.get(name, getattr(inherited, name)))
+        for name in ("window", "plane", "focus", "mode", "contrast")
+    }
+    aliases = node.get("aliases", [])
+    assert isinstance(aliases, list)
+    return View(
+        id=str(node["id"]),
+        name=str(node["name"]),
+        parent=parent,
+        facets=Facets(**values),
+        code=str(node.get("code", "")),
+        aliases=tuple(str(alias) for alias in aliases),
+    )
+
+
+def _fold(text: str) -> str:
+    return re.sub(r"[\s_\-]+", "-", text.strip().casefold())

@@ -1,0 +1,115 @@
+"""Atomic files: a file is either the old one or the whole new one, whatever happens in between."""
+
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_safetensors
+from safetensors.numpy import save as save_safetensors
+
+from shared.errors import Code, EchoFedError
+
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+
+
+def sha256_hex(data: bytes) -> str:
+    """SHA-256 of the bytes, in lower-case hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write the file whole or not at all (temporary file, fsync, rename).
+
+    Raises:
+        EchoFedError: DISK_FULL; what stood there before is untouched.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except OSError as error:
+        Path(name).unlink(missing_ok=True)
+        if error.errno in _NO_SPACE:
+            raise EchoFedError(
+                Code.DISK_FULL,
+                f"no space left to write {path.name} ({len(data)} bytes)",
+                "free some space and run the same command again; nothing was lost",
+            ) from error
+        raise
+
+
+def write_json(path: Path, document: Mapping[str, Any]) -> None:
+    """Write a JSON document atomically, keys in the order given."""
+    write_bytes(path, (json.dumps(document, indent=1) + "\n").encode())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        EchoFedError: CONFIG_MISSING where there is no such file, CHECKPOINT_CORRUPT where it is no JSON object.
+    """
+    if not path.is_file():
+        raise EchoFedError(Code.CONFIG_MISSING, f"there is no file {path.name}", "check the folder")
+    try:
+        document = json.loads(path.read_bytes())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise EchoFedError(
+            Code.CHECKPOINT_CORRUPT, f"{path.name} is not JSON", "restore it from a backup"
+        ) from error
+    if not isinstance(document, dict):
+        raise EchoFedError(
+            Code.CHECKPOINT_CORRUPT, f"{path.name} is not a JSON object", "restore it"
+        )
+    return document
+
+
+def arrays_to_bytes(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> bytes:
+    """Pack named arrays and text metadata as safetensors."""
+    dense = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    return bytes(save_safetensors(dense, dict(metadata)))
+
+
+def arrays_from_bytes(data: bytes) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    """Unpack safetensors into arrays and metadata.
+
+    Raises:
+        EchoFedError: CHECKPOINT_CORRUPT.
+    """
+    try:
+        arrays = load_safetensors(data)
+        length = int.from_bytes(data[:8], "little")
+        metadata = json.loads(data[8 : 8 + length]).get("__metadata__", {})
+    except (SafetensorError, ValueError) as error:
+        raise EchoFedError(
+            Code.CHECKPOINT_CORRUPT,
+            "the arrays are not readable as safetensors",
+            "ask for them again",
+        ) from error
+    return arrays, metadata
+
+
+def save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> str:
+    """Write named arrays atomically as safetensors and return the SHA-256 of the file."""
+    data = arrays_to_bytes(arrays, metadata)
+    write_bytes(path, data)
+    return sha256_hex(data)
+
+
+def load_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    """Read named arrays and metadata from a safetensors file."""
+    if not path.is_file():
+        raise EchoFedError(Code.CHECKPOINT_CORRUPT, f"there is no file {path.name}", "restore it")
+    return arrays_from_bytes(path.read_bytes())

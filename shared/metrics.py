@@ -1,0 +1,96 @@
+"""Scores of view probabilities in a dataset's own vocabulary: leaves are summed, patients and clips kept apart."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import confusion_matrix, f1_score
+
+from shared.echo.ontology import load_ontology
+
+_FLOOR = 1e-12  # probability of a view that an expert does not own; keeps logarithms finite
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """How well labels were told, at one level (frames or clips).
+
+    Args:
+        num: scored items.
+        confusion: rows true, columns predicted, in the order of ``labels``.
+        recall: by label.
+        f1: by label.
+    """
+
+    num: int
+    accuracy: float
+    balanced_accuracy: float
+    macro_f1: float
+    labels: tuple[str, ...]
+    recall: dict[str, float]
+    f1: dict[str, float]
+    confusion: tuple[tuple[int, ...], ...]
+
+
+def vocabulary_log_probabilities(
+    log_probabilities_NV: NDArray[np.floating],
+    views: Sequence[str],
+    label_views: Sequence[Sequence[str]],
+) -> NDArray[np.float64]:
+    """Sum the probabilities of the views that each label covers.
+
+    Args:
+        log_probabilities_NV: natural logarithms over ``views``.
+        views: names of the columns.
+        label_views: for each label of the vocabulary the views it stands for.
+
+    Returns:
+        Natural logarithms (N, labels); a label that covers no view gets the floor.
+    """
+    ontology = load_ontology()
+    probabilities_NV = np.exp(np.asarray(log_probabilities_NV, dtype=np.float64))
+    summed = np.full((len(probabilities_NV), len(label_views)), _FLOOR)
+    for column, nodes in enumerate(label_views):
+        covered = ontology.covered(nodes, views)
+        inside = [place for place, view in enumerate(views) if view in covered]
+        if inside:
+            summed[:, column] = np.maximum(probabilities_NV[:, inside].sum(axis=1), _FLOOR)
+    logarithms_NK: NDArray[np.float64] = np.log(summed)
+    return logarithms_NK
+
+
+def score_labels(
+    log_probabilities_NK: NDArray[np.float64], label_N: NDArray[np.integer], labels: Sequence[str]
+) -> Scores:
+    """Score the most probable label of each item against the truth.
+
+    Macro figures run over the labels that occur in the truth.
+    """
+    predicted_N = log_probabilities_NK.argmax(axis=1)
+    present = np.unique(label_N)
+    f1_K = f1_score(label_N, predicted_N, labels=present, average=None, zero_division=0.0)
+    counts = confusion_matrix(label_N, predicted_N, labels=np.arange(len(labels)))
+    recall = {labels[k]: float((predicted_N[label_N == k] == k).mean()) for k in present}
+    return Scores(
+        num=len(label_N),
+        accuracy=float((predicted_N == label_N).mean()),
+        balanced_accuracy=float(np.mean(list(recall.values()))),
+        macro_f1=float(np.mean(f1_K)),
+        labels=tuple(labels),
+        recall=recall,
+        f1={labels[k]: float(value) for k, value in zip(present, f1_K, strict=True)},
+        confusion=tuple(tuple(int(count) for count in row) for row in counts),
+    )
+
+
+def by_clip(
+    log_probabilities_NK: NDArray[np.float64],
+    label_N: NDArray[np.integer],
+    clip_N: NDArray[np.integer],
+) -> tuple[NDArray[np.float64], NDArray[np.integer]]:
+    """Mean log-probability over the frames of each clip, and the clip's label."""
+    clips, first, place_N = np.unique(clip_N, return_index=True, return_inverse=True)
+    sums = np.zeros((len(clips), log_probabilities_NK.shape[1]))
+    np.add.at(sums, place_N, log_probabilities_NK)
+    return sums / np.bincount(place_N)[:, None], label_N[first]

@@ -1,0 +1,102 @@
+"""Settings of a site: site.yaml, one class per component."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from shared.settings import Settings
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(gt=0)]
+
+
+class IngestSettings(Settings):
+    """How files become a dataset."""
+
+    keep_pixels: Literal["sector", "region", "screen"] = "sector"
+    """What stays of the picture: the fan, the scanner's 2-D region, or the whole screen (phantom or public data only)."""
+    val_fraction: Fraction = 0.1
+    """Share of the patients in the validation split."""
+    test_fraction: Fraction = 0.25
+    """Share of the patients in the test split."""
+    workers: Positive = 1
+    """Processes that read files."""
+
+
+class BackMixSettings(Settings):
+    """BackMix: backgrounds swapped between training images (Bransby et al., MICCAI 2024)."""
+
+    enabled: bool = True
+    """Off trains a plain expert, for comparison."""
+    mask_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share f of the training frames whose mask may be used; the others stay as they are."""
+    loss_lambda: Annotated[float, Field(ge=0)] = 0.0
+    """wBackMix: loss weight 1+lambda(1-f) of mixed frames, 1-lambda*f of the others; 0 is plain BackMix."""
+
+
+class ExpertSettings(Settings):
+    """How an expert is trained."""
+
+    backbone: str = "mobilenetv4_conv_small"
+    """Name of a timm model, or cifar_resnet18 for the paper's network."""
+    image_size: Positive = 112
+    """Rows and columns of the network's input."""
+    start_from: str = ""
+    """Id of an expert at this site whose weights training starts from; empty for scratch."""
+    epochs: Positive = 40
+    """Upper bound of passes over the training frames."""
+    patience: Positive = 8
+    """Epochs without a better validation score after which training stops."""
+    batch_size: Positive = 32
+    """Frames in a step."""
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    """Peak learning rate of Adam, constant as in the paper unless schedule says otherwise."""
+    schedule: Literal["constant", "onecycle"] = "constant"
+    """Course of the learning rate."""
+    rotation_deg: Annotated[float, Field(ge=0)] = 30.0
+    """Rotation uniform in plus and minus this angle."""
+    flip_probability: Fraction = 0.5
+    """Chance of a left-right flip."""
+    brightness: Annotated[float, Field(ge=0)] = 0.15
+    """Brightness and contrast change by up to this share."""
+    restrict_to_present: bool = False
+    """Leave views without a training frame out of the loss (sequential fine-tuning)."""
+    backmix: BackMixSettings = BackMixSettings()
+    seed: int = 10
+    """Seed of everything random in training."""
+    threads: Positive = 2
+    """Threads of the numeric library."""
+
+
+class ExtractSettings(Settings):
+    """How exports are made."""
+
+    passes: Annotated[int, Field(ge=0)] = 2
+    """Augmented passes over the training frames beside the plain one."""
+    batch_size: Positive = 64
+    """Frames in a forward pass."""
+
+
+class CentreSettings(Settings):
+    """Where the centre is; written by init KIT."""
+
+    address: str
+    """Host and port of the centre's front."""
+    federation: str
+    """Name of the federation."""
+
+
+class SiteSettings(Settings):
+    """All settings of a site."""
+
+    site: str
+    """Site code; carries no name of a patient."""
+    folder: Path = Path(".")
+    """Where the site keeps its state; relative to the settings file."""
+    centre: CentreSettings | None = None
+    """Absent at a standalone site."""
+    ingest: IngestSettings = IngestSettings()
+    expert: ExpertSettings = ExpertSettings()
+    extract: ExtractSettings = ExtractSettings()
+    version: int = 1
