@@ -1,0 +1,254 @@
+"""The only door out of a site: every departure is checked against the policy and recorded, every refusal too."""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from typing import Any, NoReturn
+
+import numpy as np
+
+from shared.echo.expert import ExpertCard
+from shared.echo.features import ExportCard, FeatureExport
+from shared.echo.manifest import ClipRecord, DatasetManifest
+from shared.echo.schema import to_document
+from shared.errors import Code, EchoFedError
+from shared.files import arrays_from_bytes, sha256_hex
+from shared.ledger import Ledger
+from site_client.policy import Artefact, DatasetPolicy, Policy, Purpose
+
+log = logging.getLogger(__name__)
+_MAX_TEXT = 200  # characters; a longer text in a description is no name or label
+_METRIC_KEYS = frozenset(
+    {
+        "dataset", "split", "level", "num", "accuracy", "balanced_accuracy", "macro_f1", "labels",
+        "recall", "f1", "confusion", "id_scores", "fusion", "expert", "seconds",
+    }
+)  # fmt: skip
+
+
+class Egress:
+    """Checks and records what leaves for one recipient."""
+
+    def __init__(self, policy: Policy, ledger: Ledger, *, site: str, recipient: str) -> None:
+        """Keep the policy in force and the ledger that remembers."""
+        self._policy = policy
+        self._ledger = ledger
+        self._site = site
+        self._recipient = recipient
+
+    def release_description(self, manifest: DatasetManifest) -> dict[str, Any]:
+        """Describe a dataset to the centre: labels, views and counts of patients that are not too few.
+
+        Returns:
+            A document without keys of patients or clips; counts below the minimum are None.
+        """
+        consent = self._consent(manifest.id, "description")
+        counts = patients_by_label(manifest)
+        minimum = consent.minimum_patients_per_view
+        document = {
+            "dataset": manifest.id,
+            "hash": manifest.content_hash(),
+            "origin": manifest.origin,
+            "labels": {label: list(views) for label, views in manifest.labels.items()},
+            "patients": {k: (n if n >= minimum else None) for k, n in counts.items()},
+            "policy_revision": self._policy.revision,
+            "purposes": list(consent.purposes),
+            "artefacts": list(consent.artefacts),
+        }
+        self._sent("description", manifest.id, json.dumps(document, sort_keys=True).encode())
+        return document
+
+    def release_expert(
+        self, card: ExpertCard, weights: bytes, manifests: Sequence[DatasetManifest]
+    ) -> tuple[dict[str, Any], bytes]:
+        """Let an expert's card and weights go, if every dataset it was trained on consents."""
+        for manifest in manifests:
+            consent = self._permit(manifest.id, "expert_weights", "fusion")
+            self._require_patients(manifest, manifest.of_split("train"), consent, "expert_weights")
+        if {manifest.id for manifest in manifests} != set(card.datasets):
+            self._refuse(
+                Code.EGRESS_DENIED, card.id, "expert_weights", "a dataset it was trained on is gone"
+            )
+        if sha256_hex(weights) != card.weights_sha256:
+            self._refuse(
+                Code.CHECKPOINT_CORRUPT, card.id, "expert_weights", "weights do not match the card"
+            )
+        arrays, metadata = arrays_from_bytes(weights)
+        if metadata:
+            self._refuse(Code.EGRESS_DENIED, card.id, "expert_weights", "weights carry metadata")
+        if any(not np.isfinite(array).all() for array in arrays.values()):
+            self._refuse(
+                Code.FEATURES_NOT_FINITE, card.id, "expert_weights", "weights are not finite"
+            )
+        self._sent("expert_weights", card.id, weights)
+        return to_document(card), weights
+
+    def release_export(self, export: FeatureExport, manifest: DatasetManifest) -> bytes:
+        """Let feature rows go; labels seen in too few patients are taken out first.
+
+        Raises:
+            EchoFedError: EGRESS_DENIED, POLICY_EXPIRED, TOO_FEW_PATIENTS, and what ``validate`` raises.
+        """
+        consent = self._permit(manifest.id, "rows", "fusion")
+        if export.card.dataset_hash != manifest.content_hash():
+            self._refuse(
+                Code.EGRESS_DENIED, manifest.id, "rows", "the dataset has changed since extraction"
+            )
+        self._require_no_identity(export, manifest)
+        kept = self._without_rare_labels(export, manifest, consent)
+        kept.validate()
+        data = kept.to_bytes()
+        self._sent("rows", manifest.id, data)
+        return data
+
+    def release_metrics(
+        self, document: Mapping[str, Any], manifest: DatasetManifest
+    ) -> dict[str, Any]:
+        """Let figures of an evaluation go: declared keys only, labels of enough patients only."""
+        consent = self._permit(manifest.id, "rows", "evaluation")
+        unknown = sorted(set(document) - _METRIC_KEYS)
+        if unknown:
+            self._refuse(
+                Code.EGRESS_DENIED, manifest.id, "metrics", f"{len(unknown)} undeclared field(s)"
+            )
+        self._require_patients(
+            manifest, manifest.of_split("test"), consent, "metrics", is_total=True
+        )
+        self._sent("metrics", manifest.id, json.dumps(document, sort_keys=True).encode())
+        return dict(document)
+
+    def refuse(self, code: Code, subject: str, artefact: str) -> None:
+        """Record a refusal that was decided elsewhere, such as an unapproved bundle."""
+        self._record("refused", artefact, subject, {"code": int(code)})
+
+    def _consent(self, dataset: str, artefact: str) -> DatasetPolicy:
+        consent = self._policy.datasets.get(dataset)
+        if consent is None:
+            self._refuse(
+                Code.EGRESS_DENIED, dataset, artefact, "the policy does not name this dataset"
+            )
+        if self._recipient not in consent.recipients:
+            self._refuse(Code.EGRESS_DENIED, dataset, artefact, "the recipient is not allowed")
+        if consent.expires is not None and _today() > consent.expires:
+            self._refuse(
+                Code.POLICY_EXPIRED, dataset, artefact, f"consent ended on {consent.expires}"
+            )
+        return consent
+
+    def _permit(self, dataset: str, artefact: Artefact, purpose: Purpose) -> DatasetPolicy:
+        consent = self._consent(dataset, artefact)
+        if artefact not in consent.artefacts:
+            self._refuse(Code.EGRESS_DENIED, dataset, artefact, "the artefact is not allowed")
+        if purpose not in consent.purposes:
+            self._refuse(
+                Code.EGRESS_DENIED, dataset, artefact, f"the purpose {purpose} is not allowed"
+            )
+        return consent
+
+    def _require_patients(
+        self,
+        manifest: DatasetManifest,
+        clips: Sequence[ClipRecord],
+        consent: DatasetPolicy,
+        artefact: str,
+        *,
+        is_total: bool = False,
+    ) -> None:
+        minimum = consent.minimum_patients_per_view
+        patients_of: dict[str, set[str]] = {}
+        for clip in clips:
+            patients_of.setdefault("" if is_total else clip.label, set()).add(clip.patient)
+        if not patients_of or min(map(len, patients_of.values())) < minimum:
+            self._refuse(
+                Code.TOO_FEW_PATIENTS,
+                manifest.id,
+                artefact,
+                f"a label has fewer than {minimum} patients",
+            )
+
+    def _require_no_identity(self, export: FeatureExport, manifest: DatasetManifest) -> None:
+        allowed = {
+            *manifest.labels,
+            *(view for views in manifest.labels.values() for view in views),
+        }
+        texts = {
+            *export.card.labels,
+            *(view for views in export.card.label_views for view in views),
+        }
+        if not texts <= allowed or any(len(text) > _MAX_TEXT for text in _texts(export.card)):
+            self._refuse(
+                Code.EGRESS_DENIED, manifest.id, "rows", "a text outside the dataset's vocabulary"
+            )
+
+    def _without_rare_labels(
+        self, export: FeatureExport, manifest: DatasetManifest, consent: DatasetPolicy
+    ) -> FeatureExport:
+        counts = patients_by_label(manifest)
+        minimum = consent.minimum_patients_per_view
+        enough = [counts.get(label, 0) >= minimum for label in export.card.labels]
+        kept_N = np.asarray(enough, dtype=bool)[export.label_N]
+        if not kept_N.any():
+            self._refuse(
+                Code.TOO_FEW_PATIENTS,
+                manifest.id,
+                "rows",
+                f"no label has {minimum} patients or more",
+            )
+        if kept_N.all():
+            return export
+        log.info("left %d rows of rare labels at the site", int((~kept_N).sum()))
+        return FeatureExport(
+            replace(export.card, num_rows=int(kept_N.sum())),
+            *(
+                getattr(export, name)[kept_N]
+                for name in (
+                    "frame_N", "patient_N", "clip_N", "label_N", "split_N", "pass_N",
+                    "features_ND", "logits_NC", "discrepancy_NL",
+                )
+            ),
+        )  # fmt: skip
+
+    def _sent(self, artefact: str, subject: str, data: bytes) -> None:
+        self._record("sent", artefact, subject, {"bytes": len(data), "sha256": sha256_hex(data)})
+
+    def _refuse(self, code: Code, subject: str, artefact: str, reason: str) -> NoReturn:
+        self._record("refused", artefact, subject, {"code": int(code), "reason": reason})
+        raise EchoFedError(
+            code,
+            f"{artefact} of {subject} may not leave: {reason}",
+            "an operator may change policy.yaml",
+        )
+
+    def _record(
+        self, what: str, artefact: str, subject: str, body: Mapping[str, int | str]
+    ) -> None:
+        self._ledger.append(
+            f"egress.{what}",
+            {
+                "artefact": artefact,
+                "subject": subject,
+                "recipient": self._recipient,
+                "policy_revision": self._policy.revision,
+                **body,
+            },
+            actor=self._site,
+        )
+
+
+def patients_by_label(manifest: DatasetManifest) -> dict[str, int]:
+    """How many patients each label was seen in."""
+    patients: dict[str, set[str]] = {label: set() for label in manifest.labels}
+    for clip in manifest.clips:
+        if clip.label:
+            patients[clip.label].add(clip.patient)
+    return {label: len(keys) for label, keys in patients.items()}
+
+
+def _texts(card: ExportCard) -> list[str]:
+    return [card.id, card.site, card.dataset, card.expert, card.created, *card.labels, *card.views]
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()
