@@ -28,7 +28,7 @@ Advance = Callable[[int, str], None]
 
 
 def emit(document: Mapping[str, Any], *, as_json: bool, tables: Sequence[Table] = ()) -> None:
-    """Write one JSON document to stdout, or the tables (or the document line by line) for a person."""
+    """Write one JSON document to stdout, or the tables (or plain lines) for a person."""
     if as_json:
         sys.stdout.write(json.dumps(document, indent=1) + "\n")
         return
@@ -74,7 +74,7 @@ def progress(label: str, total: int | None) -> Iterator[Advance]:
 
 
 def run_main(app: Callable[[], None]) -> None:
-    """Run a command line; an EchoFedError becomes its code, anything else a traceback and code 1."""
+    """Run a command line; an EchoFedError ends in its code, anything else in a traceback."""
     try:
         app()
     except EchoFedError as error:
@@ -82,7 +82,7 @@ def run_main(app: Callable[[], None]) -> None:
         sys.exit(int(error.code))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except Exception:
+    except Exception:  # noqa: BLE001 - the edge of the process; nothing goes on after it
         traceback.print_exc()
         sys.stderr.write("This is a fault of the program; please report it with the lines above.\n")
         sys.exit(int(Code.INTERNAL))

@@ -59,7 +59,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises:
-        EchoFedError: CONFIG_MISSING where there is no such file, CHECKPOINT_CORRUPT where it is no JSON object.
+        EchoFedError: CONFIG_MISSING for no such file, CHECKPOINT_CORRUPT for no JSON object.
     """
     if not path.is_file():
         raise EchoFedError(Code.CONFIG_MISSING, f"there is no file {path.name}", "check the folder")

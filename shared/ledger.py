@@ -1,7 +1,7 @@
 """The ledger: an append-only hash chain of what left, arrived, was refused or promoted.
 
-Entries are stored as RFC 8785 bytes and hashed as RFC 9162 leaves (SHA-256 of 0x00 and the bytes), so that
-Merkle proofs can be added without rewriting an entry. Numbers are integers; floats are refused.
+Entries are stored as RFC 8785 bytes and hashed as RFC 9162 leaves (SHA-256 of 0x00 and the
+bytes), so that Merkle proofs can be added without rewriting an entry. Floats are refused.
 """
 
 import hashlib
@@ -24,7 +24,9 @@ EMPTY_HEAD = hashlib.sha256(b"").hexdigest()
 _LEAF_PREFIX = b"\x00"  # RFC 9162, 2.1.1
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (version INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS entries (position INTEGER PRIMARY KEY, body BLOB NOT NULL, leaf TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS entries (
+    position INTEGER PRIMARY KEY, body BLOB NOT NULL, leaf TEXT NOT NULL
+);
 """
 
 
@@ -69,7 +71,7 @@ class Ledger:
 
         Args:
             kind: what happened, such as ``export.sent`` or ``export.refused``.
-            body: text, integers, booleans, None, lists and mappings of these; no floats, nothing identifying.
+            body: text, integers, booleans, None, lists and mappings of these; nothing identifying.
             actor: site code or operator.
 
         Raises:

@@ -1,4 +1,4 @@
-"""One logger set-up: operators' text on stderr, with the site; never a file name, tag or pixel of a patient."""
+"""One logger set-up: operators' text on stderr; never a file name, tag or pixel of a patient."""
 
 import logging
 import sys

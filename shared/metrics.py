@@ -1,4 +1,4 @@
-"""Scores of view probabilities in a dataset's own vocabulary: leaves are summed, patients and clips kept apart."""
+"""Scores of view probabilities in a dataset's own vocabulary, by frame and by clip."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -63,7 +63,9 @@ def read_payload(header: str, blobs: Mapping[str, bytes], *, site: str) -> Paylo
         raise EchoFedError(Code.WIRE_INVALID, "a message lacks parts it names", "ask for it again")
     for name, blob in blobs.items():
         if sha256_hex(blob) != hashes[name]:
-            raise EchoFedError(Code.WIRE_INVALID, f"blob {name!r} was damaged on the way", "ask for it again")
+            raise EchoFedError(
+                Code.WIRE_INVALID, f"blob {name!r} was damaged on the way", "ask for it again"
+            )
     return Payload(body, dict(blobs))
 
 
@@ -71,9 +73,13 @@ def _parse(header: str) -> dict[str, Any]:
     try:
         document = json.loads(header)
     except json.JSONDecodeError as error:
-        raise EchoFedError(Code.WIRE_INVALID, "a message has no readable header", "ask for it again") from error
+        raise EchoFedError(
+            Code.WIRE_INVALID, "a message has no readable header", "ask for it again"
+        ) from error
     if not isinstance(document, dict) or not isinstance(document.get("format"), int):
-        raise EchoFedError(Code.WIRE_INVALID, "a message has no readable header", "ask for it again")
+        raise EchoFedError(
+            Code.WIRE_INVALID, "a message has no readable header", "ask for it again"
+        )
     if document["format"] > FORMAT:
         raise EchoFedError(
             Code.WIRE_INVALID,

@@ -1,4 +1,4 @@
-"""Settings: YAML plus ``--set a.b=c`` become a frozen tree; an unknown key is an error with its dotted path."""
+"""Settings: YAML plus ``--set a.b=c`` become a frozen tree; an unknown key is an error."""
 
 import difflib
 import hashlib

@@ -1,4 +1,4 @@
-"""The only door out of a site: every departure is checked against the policy and recorded, every refusal too."""
+"""The only door out: every departure is checked against the policy and recorded, refusals too."""
 
 import json
 import logging
@@ -39,7 +39,7 @@ class Egress:
         self._recipient = recipient
 
     def release_description(self, manifest: DatasetManifest) -> dict[str, Any]:
-        """Describe a dataset to the centre: labels, views and counts of patients that are not too few.
+        """Describe a dataset to the centre: labels, views and counts that are not too small.
 
         Returns:
             A document without keys of patients or clips; counts below the minimum are None.
@@ -89,7 +89,7 @@ class Egress:
         """Let feature rows go; labels seen in too few patients are taken out first.
 
         Raises:
-            EchoFedError: EGRESS_DENIED, POLICY_EXPIRED, TOO_FEW_PATIENTS, and what ``validate`` raises.
+            EchoFedError: EGRESS_DENIED, POLICY_EXPIRED, TOO_FEW_PATIENTS, what ``validate`` raises.
         """
         consent = self._permit(manifest.id, "rows", "fusion")
         if export.card.dataset_hash != manifest.content_hash():

@@ -1,4 +1,4 @@
-"""The site's policy: what may leave, of which dataset, to whom and for what; everything else is denied."""
+"""The site's policy: what may leave, to whom and for what; everything else is denied."""
 
 from datetime import date
 from pathlib import Path
@@ -37,7 +37,7 @@ class Policy(Settings):
     """Version of this file's form."""
     revision: Annotated[int, Field(ge=1)] = 1
     """Raised by the operator at every change; stands in every export and ledger entry."""
-    datasets: dict[str, DatasetPolicy] = {}
+    datasets: dict[str, DatasetPolicy] = Field(default_factory=dict)
     """Consent by dataset."""
     services: tuple[str, ...] = ()
     """Shared services that may be sent this site's data."""

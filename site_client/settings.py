@@ -15,7 +15,7 @@ class IngestSettings(Settings):
     """How files become a dataset."""
 
     keep_pixels: Literal["sector", "region", "screen"] = "sector"
-    """What stays of the picture: the fan, the scanner's 2-D region, or the whole screen (phantom or public data only)."""
+    """What stays: the fan, the scanner's 2-D region, or the screen (phantom or public data only)."""
     val_fraction: Fraction = 0.1
     """Share of the patients in the validation split."""
     test_fraction: Fraction = 0.25
@@ -32,7 +32,7 @@ class BackMixSettings(Settings):
     mask_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share f of the training frames whose mask may be used; the others stay as they are."""
     loss_lambda: Annotated[float, Field(ge=0)] = 0.0
-    """wBackMix: loss weight 1+lambda(1-f) of mixed frames, 1-lambda*f of the others; 0 is plain BackMix."""
+    """wBackMix: weight 1+lambda(1-f) of mixed frames, 1-lambda*f of others; 0 is plain BackMix."""
 
 
 class ExpertSettings(Settings):

@@ -49,7 +49,7 @@ class ExpertCard:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """What the fusion must know of one expert: its views, feature width and number of evidence values."""
+    """What the fusion must know of one expert: views, feature width, number of evidence values."""
 
     expert: str
     views: tuple[str, ...]
@@ -66,7 +66,8 @@ class FusionCard:
         views: union views in the order of the probabilities.
         blocks: the experts, in the order the weights were built for.
         exports: ids of the feature exports it was trained on.
-        fresh: datasets whose export was taken for this fusion; ``cached`` stored earlier; ``missing`` none.
+        fresh: datasets whose export was taken for this fusion; ``cached``: stored earlier;
+            ``missing``: none.
         abstain_below: a verdict whose highest probability is lower abstains.
     """
 

@@ -100,7 +100,7 @@ class FeatureExport:
         if len(np.unique(pairs, axis=0)) != len(pairs):
             raise _invalid(self.card.id, "holds a frame twice")
         if len(self.label_N) and not (
-            0 <= self.label_N.min() and self.label_N.max() < len(self.card.labels)
+            self.label_N.min() >= 0 and self.label_N.max() < len(self.card.labels)
         ):
             raise _invalid(self.card.id, "has a label outside its vocabulary")
         if not set(np.unique(self.split_N).tolist()) <= {0, 1, 2}:
@@ -136,7 +136,7 @@ def read_export(data: bytes) -> FeatureExport:
     """Unpack and validate an export.
 
     Raises:
-        EchoFedError: CARD_NEWER, CHECKPOINT_CORRUPT, FEATURES_INVALID for an array that the schema lacks,
+        EchoFedError: CARD_NEWER, CHECKPOINT_CORRUPT, FEATURES_INVALID for an undeclared array,
             and what ``validate`` raises.
     """
     arrays, metadata = arrays_from_bytes(data)

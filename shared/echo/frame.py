@@ -1,4 +1,4 @@
-"""Frames and clips: grey pixels with their scale; rows run down (axis 0), columns to the right (axis 1)."""
+"""Frames and clips: grey pixels with their scale; axis 0 runs down, axis 1 to the right."""
 
 from dataclasses import dataclass
 

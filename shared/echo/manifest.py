@@ -76,7 +76,7 @@ class DatasetManifest:
         return len({clip.patient for clip in (self.clips if clips is None else clips)})
 
     def content_hash(self) -> str:
-        """SHA-256 of labels, splits and pixels; changes when the dataset does, not when it is copied."""
+        """SHA-256 of labels, splits and pixels; changes when the dataset does."""
         rows = sorted(
             [clip.key, clip.patient, clip.label, clip.split, clip.sha256] for clip in self.clips
         )
@@ -88,7 +88,7 @@ def require_patients_apart(clips: Iterable[ClipRecord]) -> None:
     """Refuse a patient in two splits.
 
     Raises:
-        EchoFedError: PATIENT_IN_TWO_SPLITS with the number of such patients (keys stay at the site).
+        EchoFedError: PATIENT_IN_TWO_SPLITS with the number of such patients, not their keys.
     """
     split_of: dict[str, str] = {}
     torn = {

@@ -1,4 +1,4 @@
-"""The view ontology: nodes with facets and codes, and label maps from a site's words to sets of views."""
+"""The view ontology, and label maps from a site's words to sets of views."""
 
 import difflib
 import re
@@ -142,7 +142,7 @@ def build_label_map(entries: Mapping[str, str | Iterable[str]]) -> LabelMap:
     """Validate label -> view or views, by id or alias.
 
     Raises:
-        EchoFedError: VIEW_UNKNOWN for a view that the ontology lacks, LABEL_MAP_INVALID for no label.
+        EchoFedError: VIEW_UNKNOWN for a view the ontology lacks, LABEL_MAP_INVALID for no label.
     """
     if not entries:
         raise EchoFedError(

@@ -1,4 +1,4 @@
-"""Cards and manifests as JSON: typed both ways, versioned, refusing what is newer than this release."""
+"""Cards and manifests as JSON: typed, versioned, refusing what is newer than this release."""
 
 from typing import Any, TypeVar
 
@@ -24,7 +24,7 @@ def from_document(kind: type[N], document: dict[str, Any], *, version: int) -> N
     """Build the dataclass and check every field's type.
 
     Raises:
-        EchoFedError: CARD_NEWER for a document of a later version, CHECKPOINT_CORRUPT for one that does not fit.
+        EchoFedError: CARD_NEWER for a later version, CHECKPOINT_CORRUPT for a misfit.
     """
     found = document.get("version", 0)
     if not isinstance(found, int) or found > version:

@@ -10,7 +10,7 @@ from shared.errors import Code, EchoFedError
 
 @dataclass(frozen=True, slots=True)
 class Fan:
-    """A fan in pixel coordinates (row, column); angles in degrees from straight down, positive to the right.
+    """A fan in pixels (row, column); angles in degrees from straight down, positive to the right.
 
     Args:
         apex_rc: centre of the arcs; may lie above the picture.

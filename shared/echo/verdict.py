@@ -12,7 +12,7 @@ class ExpertSay:
     Args:
         expert: id of the expert.
         id_score: the gate's weight of it, in [0, 1].
-        contributions: its share of each union view's logit (id score x logit x pooling responsibility).
+        contributions: its share of each union view's logit (id score x logit x pooling share).
         top_view: the view its own head prefers.
     """
 
