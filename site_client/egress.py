@@ -98,7 +98,10 @@ class Egress:
             )
         self._require_no_identity(export, manifest)
         kept = self._without_rare_labels(export, manifest, consent)
-        kept.validate()
+        try:
+            kept.validate()
+        except EchoFedError as error:
+            self._refuse(error.code, manifest.id, "rows", "the export does not validate")
         data = kept.to_bytes()
         self._sent("rows", manifest.id, data)
         return data

@@ -1,0 +1,54 @@
+"""Laws of the scores: vocabularies sum, wider labels never lose, clips average logarithms."""
+
+import numpy as np
+import pytest
+
+from shared.metrics import by_clip, score_labels, vocabulary_log_probabilities
+
+VIEWS = ("A4C", "PSAX-AV", "PSAX-PM")
+
+
+def random_log_probabilities(seed: int, num: int = 50) -> np.ndarray:
+    logits = np.random.default_rng(seed).normal(size=(num, len(VIEWS)))
+    return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+
+
+def test_a_coarse_label_gets_the_sum_of_its_leaves(seed: int) -> None:
+    log_NV = random_log_probabilities(seed)
+    log_NK = vocabulary_log_probabilities(log_NV, VIEWS, [["A4C"], ["PSAX"]])
+    assert np.exp(log_NK).sum(axis=1) == pytest.approx(np.ones(len(log_NV)), abs=1e-12)
+    assert np.exp(log_NK[:, 1]) == pytest.approx(np.exp(log_NV[:, 1]) + np.exp(log_NV[:, 2]))
+
+
+def test_a_wider_label_never_has_a_lower_probability(seed: int) -> None:
+    log_NV = random_log_probabilities(seed)
+    log_NK = vocabulary_log_probabilities(log_NV, VIEWS, [["PSAX-AV"], ["PSAX-AV", "A4C"]])
+    assert (log_NK[:, 1] >= log_NK[:, 0]).all()
+
+
+def test_a_label_without_a_view_in_the_union_is_never_chosen(seed: int) -> None:
+    log_NK = vocabulary_log_probabilities(
+        random_log_probabilities(seed), VIEWS, [["A4C"], ["PLAX"]]
+    )
+    assert (log_NK.argmax(axis=1) == 0).all()
+
+
+def test_perfect_predictions_score_one_and_the_confusion_is_diagonal() -> None:
+    label_N = np.array([0, 1, 2, 2])
+    scores = score_labels(np.log(np.eye(3)[label_N] + 1e-9), label_N, ["a", "b", "c"])
+    assert scores.macro_f1 == scores.accuracy == scores.balanced_accuracy == 1.0
+    assert scores.confusion == ((1, 0, 0), (0, 1, 0), (0, 0, 2))
+
+
+def test_macro_f1_weighs_labels_not_items() -> None:
+    label_N = np.array([0] * 98 + [1] * 2)
+    scores = score_labels(np.log(np.tile([0.9, 0.1], (100, 1))), label_N, ["many", "few"])
+    assert scores.accuracy == pytest.approx(0.98)
+    assert scores.macro_f1 == pytest.approx(0.5 * 2 * 98 / 198)
+
+
+def test_a_clip_is_the_mean_log_probability_of_its_frames() -> None:
+    log_NK = np.log(np.array([[0.9, 0.1], [0.2, 0.8], [0.5, 0.5]]))
+    means, labels = by_clip(log_NK, np.array([0, 0, 1]), np.array([7, 7, 3]))
+    assert labels.tolist() == [1, 0]
+    assert means[1] == pytest.approx(log_NK[:2].mean(axis=0))

@@ -1,0 +1,129 @@
+"""The door: default deny, minimum counts, expiry; every departure and refusal stands in the ledger."""
+
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shared.echo.features import FeatureExport, read_export
+from shared.echo.manifest import DatasetManifest
+from shared.errors import Code, EchoFedError
+from shared.ledger import Ledger
+from site_client.egress import Egress
+from site_client.policy import DatasetPolicy, Policy, load_policy, save_policy
+
+CONSENT = DatasetPolicy(
+    purposes=("fusion", "evaluation"), recipients=("echofed",), artefacts=("rows", "expert_weights")
+)
+
+
+def door(
+    tmp_path: Path, consent: DatasetPolicy | None, recipient: str = "echofed"
+) -> tuple[Egress, Ledger]:
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    policy = Policy(datasets={"demo": consent} if consent else {})
+    return Egress(policy, ledger, site="north", recipient=recipient), ledger
+
+
+def test_what_may_leave_leaves_and_is_recorded_with_its_hash(
+    tmp_path: Path, manifest: DatasetManifest, feature_export: FeatureExport
+) -> None:
+    egress, ledger = door(tmp_path, CONSENT)
+    data = egress.release_export(feature_export, manifest)
+    assert read_export(data).card.num_rows == feature_export.card.num_rows
+    entry = next(ledger.entries())
+    assert entry.kind == "egress.sent"
+    assert entry.body["bytes"] == len(data)
+    assert entry.body["subject"] == "demo"
+
+
+@pytest.mark.parametrize(
+    ("consent", "recipient", "code"),
+    [
+        (None, "echofed", Code.EGRESS_DENIED),
+        (CONSENT, "elsewhere", Code.EGRESS_DENIED),
+        (CONSENT.model_copy(update={"artefacts": ("statistics",)}), "echofed", Code.EGRESS_DENIED),
+        (CONSENT.model_copy(update={"purposes": ("evaluation",)}), "echofed", Code.EGRESS_DENIED),
+        (CONSENT.model_copy(update={"expires": date(2020, 1, 1)}), "echofed", Code.POLICY_EXPIRED),
+        (
+            CONSENT.model_copy(update={"minimum_patients_per_view": 50}),
+            "echofed",
+            Code.TOO_FEW_PATIENTS,
+        ),
+    ],
+)
+def test_everything_else_is_refused_and_recorded(
+    tmp_path: Path,
+    manifest: DatasetManifest,
+    feature_export: FeatureExport,
+    consent: DatasetPolicy | None,
+    recipient: str,
+    code: Code,
+) -> None:
+    egress, ledger = door(tmp_path, consent, recipient)
+    with pytest.raises(EchoFedError) as caught:
+        egress.release_export(feature_export, manifest)
+    assert caught.value.code is code
+    (entry,) = ledger.entries()
+    assert (entry.kind, entry.body["code"]) == ("egress.refused", int(code))
+
+
+def test_labels_of_too_few_patients_stay_at_the_site(
+    tmp_path: Path, manifest: DatasetManifest, feature_export: FeatureExport
+) -> None:
+    rare = tuple(
+        clip for clip in manifest.clips if clip.label == "4CH" or clip.patient == "patient1"
+    )
+    few = replace(manifest, clips=rare)
+    export = replace(
+        feature_export, card=replace(feature_export.card, dataset_hash=few.content_hash())
+    )
+    egress, _ = door(tmp_path, CONSENT)
+    kept = read_export(egress.release_export(export, few))
+    assert set(kept.label_N.tolist()) == {0}
+    assert kept.card.num_rows == int((feature_export.label_N == 0).sum())
+    assert egress.release_description(few)["patients"] == {"4CH": 18, "2CH": None}
+
+
+def test_an_export_of_a_changed_dataset_or_a_foreign_word_is_refused(
+    tmp_path: Path, manifest: DatasetManifest, feature_export: FeatureExport
+) -> None:
+    egress, _ = door(tmp_path, CONSENT)
+    stale = replace(feature_export, card=replace(feature_export.card, dataset_hash="other"))
+    with pytest.raises(EchoFedError, match="changed"):
+        egress.release_export(stale, manifest)
+    named = replace(feature_export, card=replace(feature_export.card, labels=("4CH", "DOE^JANE")))
+    with pytest.raises(EchoFedError, match="vocabulary"):
+        egress.release_export(named, manifest)
+
+
+def test_features_that_are_not_finite_do_not_leave(
+    tmp_path: Path, manifest: DatasetManifest, feature_export: FeatureExport
+) -> None:
+    broken = feature_export.features_ND.copy()
+    broken[0, 0] = np.inf
+    egress, ledger = door(tmp_path, CONSENT)
+    with pytest.raises(EchoFedError) as caught:
+        egress.release_export(replace(feature_export, features_ND=broken), manifest)
+    assert caught.value.code is Code.FEATURES_NOT_FINITE
+    assert [entry.kind for entry in ledger.entries()] == ["egress.refused"]
+
+
+def test_metrics_leave_with_declared_fields_only(tmp_path: Path, manifest: DatasetManifest) -> None:
+    egress, ledger = door(tmp_path, CONSENT)
+    assert egress.release_metrics({"dataset": "demo", "macro_f1": 0.5}, manifest)["macro_f1"] == 0.5
+    with pytest.raises(EchoFedError):
+        egress.release_metrics({"dataset": "demo", "worst_clip": "clip7"}, manifest)
+    assert [entry.kind for entry in ledger.entries()] == ["egress.sent", "egress.refused"]
+
+
+def test_a_policy_reads_back_and_refuses_unknown_keys(tmp_path: Path) -> None:
+    policy = Policy(datasets={"demo": CONSENT}, approved_bundles=("ab",), revision=3)
+    save_policy(policy, tmp_path / "policy.yaml")
+    assert load_policy(tmp_path / "policy.yaml") == policy
+    (tmp_path / "policy.yaml").write_text("datasets: {demo: {minimum_patient_per_view: 1}}\n")
+    with pytest.raises(EchoFedError) as caught:
+        load_policy(tmp_path / "policy.yaml")
+    assert caught.value.code is Code.CONFIG_UNKNOWN_KEY
