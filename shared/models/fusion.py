@@ -1,0 +1,325 @@
+"""Score fusion of frozen experts: own logits, cross heads, gate and pooler, for any number of them.
+
+Reference: Bransby et al. 2024 (arXiv 2407.21577), weighted score fusion; the skeleton is Wu et al.
+2022 (arXiv 2204.03634). One departure: features and evidence are standardised by fixed means and
+deviations of the training rows before they meet a trainable weight. The cross heads stay linear in
+the features, so the family of functions is the paper's; raw inputs would make training depend on
+each backbone's scale.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from shared.echo.expert import Block, FusionCard, FusionVariant
+from shared.echo.ontology import load_ontology
+from shared.errors import Code, EchoFedError
+from shared.files import arrays_from_bytes, arrays_to_bytes, sha256_hex
+from shared.models.gate import Gate, Standardise
+from shared.seeding import derive_seed
+from shared.shapes import expect
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FusionOutput:
+    """What the fusion says of N frames; B runs over the views of all heads, V over union views.
+
+    Args:
+        log_probabilities_NV: natural logarithms over the union views.
+        logits_NV: pooled logits; ``-inf`` for a view all of whose owners are unavailable.
+        id_scores_NE: the gate's weight of each expert, in [0, 1]; zero where unavailable.
+        block_logits_NB: logits of the views of every head; ``-inf`` for the head of an unavailable
+            expert.
+        contributions_NEB: what each expert adds to each block logit; they sum to it over E.
+    """
+
+    log_probabilities_NV: Tensor
+    logits_NV: Tensor
+    id_scores_NE: Tensor
+    block_logits_NB: Tensor
+    contributions_NEB: Tensor
+
+
+class ScoreFusion(nn.Module):
+    """Weigh, add and pool the logits of frozen experts.
+
+    Block i is the head of expert i. Expert j adds ``A_j * u_ij`` to it, where ``u_ii`` are its own
+    frozen logits, ``u_ij`` a trainable linear map of its features (cross head) and ``A_j`` the id
+    score: 1 (``sum``), a softmax gate over the features (``attention``) or over the layer-wise
+    discrepancies (``discrepancy``). A union view takes the maximum over the blocks that own it.
+    """
+
+    def __init__(self, blocks: Sequence[Block], variant: FusionVariant, *, seed: int = 0) -> None:
+        """Build from cards; first weights depend on seed and expert ids, not on the order."""
+        super().__init__()
+        require_distinct(blocks)
+        self.blocks = tuple(blocks)
+        self.variant: FusionVariant = variant
+        self.views = union_views(blocks)
+        self._offsets = _offsets(blocks)
+        num = self._offsets[-1]
+        self.cross = nn.ParameterList(
+            [torch.empty(num - len(block.views), block.feature_width) for block in blocks]
+        )
+        self.cross_bias = nn.ParameterList([torch.empty(num - len(b.views)) for b in blocks])
+        self.scale_features = nn.ModuleList([Standardise(b.feature_width) for b in blocks])
+        self.scale_evidence = nn.ModuleList([Standardise(b.num_evidence) for b in blocks])
+        self.gate: Gate | None = None
+        if variant != "sum":
+            self.gate = Gate([self._gate_width(block) for block in blocks])
+        self._owner_B: Tensor
+        self._owners_VO: Tensor
+        owner = [place for place, block in enumerate(blocks) for _ in block.views]
+        self.register_buffer("_owner_B", torch.tensor(owner), persistent=False)
+        self.register_buffer("_owners_VO", _owner_columns(blocks, self.views), persistent=False)
+        self._draw(seed)
+
+    def forward(
+        self,
+        features: Sequence[Tensor],
+        logits: Sequence[Tensor],
+        evidence: Sequence[Tensor],
+        available_NE: Tensor | None = None,
+    ) -> FusionOutput:
+        """Fuse N frames.
+
+        Args:
+            features: for each expert (N, D) after pooling, before dropout.
+            logits: for each expert (N, C) of its own head.
+            evidence: for each expert (N, L), higher = more at home.
+            available_NE: False where an expert did not see the frame; its inputs are then ignored
+                (they must be finite, zero by convention) and its head drops out.
+
+        Raises:
+            EchoFedError: SHAPE_MISMATCH, or FEATURES_INVALID for a frame that no expert saw.
+        """
+        self._expect(features, logits, evidence, available_NE)
+        scaled = [scale(rows) for scale, rows in zip(self.scale_features, features, strict=True)]
+        opinions_NEB = self._opinions(scaled, logits)
+        id_scores_NE = self._id_scores(scaled, evidence, available_NE)
+        contributions_NEB = id_scores_NE[..., None] * opinions_NEB
+        if available_NE is None:
+            block_logits_NB = contributions_NEB.sum(dim=1)
+        else:
+            absent_NB = ~available_NE[:, self._owner_B]
+            contributions_NEB = contributions_NEB.masked_fill(absent_NB[:, None, :], 0.0)
+            block_logits_NB = contributions_NEB.sum(dim=1).masked_fill(absent_NB, -torch.inf)
+        logits_NV = self._by_owner(block_logits_NB).amax(dim=2)
+        return FusionOutput(
+            log_probabilities_NV=torch.log_softmax(logits_NV, dim=1),
+            logits_NV=logits_NV,
+            id_scores_NE=id_scores_NE,
+            block_logits_NB=block_logits_NB,
+            contributions_NEB=contributions_NEB,
+        )
+
+    def explain(self, output: FusionOutput) -> tuple[Tensor, Tensor]:
+        """Share every pooled logit among the experts.
+
+        Returns:
+            Contributions (N, E, V): those to the owning blocks times pooling responsibilities
+            (equal owners of a maximum share it), and the remainder (N, V), which makes up the
+            pooled logit: 0 for max pooling.
+        """
+        owned_NVO = self._by_owner(output.block_logits_NB)
+        is_top_NVO = (owned_NVO == output.logits_NV[..., None]) & owned_NVO.isfinite()
+        top_NVO = is_top_NVO.to(owned_NVO)
+        responsibility_NVO = top_NVO / top_NVO.sum(dim=2, keepdim=True).clamp(min=1.0)
+        padded_NEB = nn.functional.pad(output.contributions_NEB, (0, 1))
+        parts_NEVO = padded_NEB[:, :, self._owners_VO] * responsibility_NVO[:, None]
+        contributions_NEV = parts_NEVO.sum(dim=3)
+        return contributions_NEV, output.logits_NV - contributions_NEV.sum(dim=1)
+
+    @torch.no_grad()
+    def fit_scales(
+        self, features: Sequence[Tensor], evidence: Sequence[Tensor], weight_NE: Tensor
+    ) -> None:
+        """Fix the inputs' means and deviations by the training rows (weight zero: not seen)."""
+        for place in range(len(self.blocks)):
+            weight_N = weight_NE[:, place]
+            for scales, rows in ((self.scale_features, features), (self.scale_evidence, evidence)):
+                scale = scales[place]
+                assert isinstance(scale, Standardise)
+                scale.fit(rows[place], weight_N)
+
+    def named_weights(self) -> dict[str, Tensor]:
+        """All weights as windows into the parameters, by expert ids: the order does not matter."""
+        names: dict[str, Tensor] = {}
+        for place, block in enumerate(self.blocks):
+            others = [other for other in self.blocks if other is not block]
+            sizes = [len(other.views) for other in others]
+            for kind, stacked in (("weight", self.cross[place]), ("bias", self.cross_bias[place])):
+                for other, window in zip(others, stacked.data.split(sizes), strict=True):
+                    names[f"cross/{block.expert}/{other.expert}/{kind}"] = window
+            for what, scales in (
+                ("features", self.scale_features),
+                ("evidence", self.scale_evidence),
+            ):
+                for name, buffer in scales[place].named_buffers():
+                    names[f"scale/{what}/{block.expert}/{name}"] = buffer
+            if self.gate is not None:
+                names[f"gate/first/{block.expert}/weight"] = self.gate.first[place].data
+                names[f"gate/last/{block.expert}/weight"] = self.gate.last.data[place : place + 1]
+                names[f"gate/last/{block.expert}/bias"] = self.gate.last_bias.data[place : place + 1]
+        if self.gate is not None:
+            names["gate/first/bias"] = self.gate.first_bias.data
+            names["gate/second/weight"] = self.gate.second.data
+            names["gate/second/bias"] = self.gate.second_bias.data
+        return names
+
+    def _gate_width(self, block: Block) -> int:
+        return block.feature_width if self.variant == "attention" else block.num_evidence
+
+    def _draw(self, seed: int) -> None:
+        """Uniform in +-1/sqrt(fan-in), biases zero; every tensor from a stream of its own name."""
+        fan_first = sum(self._gate_width(block) for block in self.blocks)
+        for name, window in self.named_weights().items():
+            if name.startswith("scale/"):
+                continue
+            if name.endswith("/bias"):
+                window.zero_()
+                continue
+            fan = fan_first if name.startswith("gate/first") else window.shape[-1]
+            generator = torch.Generator().manual_seed(derive_seed(seed, name))
+            bound = 1.0 / math.sqrt(max(fan, 1))
+            window.copy_(torch.empty(window.shape).uniform_(-bound, bound, generator=generator))
+
+    def _opinions(self, scaled: Sequence[Tensor], logits: Sequence[Tensor]) -> Tensor:
+        """Each expert's logits for the views of all heads (N, E, B), by own head or cross head."""
+        opinions = []
+        for place, (rows_ND, own_NC) in enumerate(zip(scaled, logits, strict=True)):
+            foreign = torch.addmm(self.cross_bias[place], rows_ND, self.cross[place].T)
+            start = self._offsets[place]
+            opinions.append(torch.cat([foreign[:, :start], own_NC, foreign[:, start:]], dim=1))
+        return torch.stack(opinions, dim=1)
+
+    def _id_scores(
+        self, scaled: Sequence[Tensor], evidence: Sequence[Tensor], available_NE: Tensor | None
+    ) -> Tensor:
+        if self.gate is None:
+            ones_NE = scaled[0].new_ones(len(scaled[0]), len(self.blocks))
+            return ones_NE if available_NE is None else available_NE.to(ones_NE)
+        inputs = scaled
+        if self.variant == "discrepancy":
+            inputs = [s(rows) for s, rows in zip(self.scale_evidence, evidence, strict=True)]
+        id_logits_NE = self.gate(inputs, available_NE)
+        if available_NE is not None:
+            id_logits_NE = id_logits_NE.masked_fill(~available_NE, -torch.inf)
+        return torch.softmax(id_logits_NE, dim=1)
+
+    def _by_owner(self, block_logits_NB: Tensor) -> Tensor:
+        """Block logits by union view (N, V, O), ``-inf`` where a view has fewer owners than O."""
+        padded_NB = nn.functional.pad(block_logits_NB, (0, 1), value=-torch.inf)
+        return padded_NB[:, self._owners_VO]
+
+    def _expect(
+        self,
+        features: Sequence[Tensor],
+        logits: Sequence[Tensor],
+        evidence: Sequence[Tensor],
+        available_NE: Tensor | None,
+    ) -> None:
+        num = len(self.blocks)
+        if not len(features) == len(logits) == len(evidence) == num:
+            raise EchoFedError(
+                Code.SHAPE_MISMATCH,
+                f"the fusion has {num} experts, the inputs are for "
+                f"{len(features)}, {len(logits)} and {len(evidence)}",
+                "pass features, logits and evidence of every expert in the order of the blocks",
+            )
+        rows = features[0].shape[0]
+        for place, block in enumerate(self.blocks):
+            expect(features[place], "N D", N=rows, D=block.feature_width)
+            expect(logits[place], "N C", N=rows, C=len(block.views))
+            expect(evidence[place], "N L", N=rows, L=block.num_evidence)
+        if available_NE is None:
+            return
+        expect(available_NE, "N E", N=rows, E=num)
+        if not bool(available_NE.any(dim=1).all()):
+            raise EchoFedError(
+                Code.FEATURES_INVALID, "a frame was seen by no expert", "leave such frames out"
+            )
+
+
+def union_views(blocks: Sequence[Block]) -> tuple[str, ...]:
+    """All views of all heads in the order of the ontology."""
+    return load_ontology().order(view for block in blocks for view in block.views)
+
+
+def require_distinct(blocks: Sequence[Block]) -> None:
+    """Refuse no expert at all, and an expert that stands twice.
+
+    Raises:
+        EchoFedError: EXPERT_UNKNOWN or DUPLICATE_REPLY.
+    """
+    if not blocks:
+        raise EchoFedError(Code.EXPERT_UNKNOWN, "there is no expert to fuse", "train one first")
+    names = [block.expert for block in blocks]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise EchoFedError(
+            Code.DUPLICATE_REPLY, f"expert {twice[0]} stands twice in a fusion", "name it once"
+        )
+
+
+def copy_shared(source: ScoreFusion, target: ScoreFusion) -> int:
+    """Copy every weight that both fusions have; returns how many tensors were copied.
+
+    Into a smaller fusion this takes experts out; into a larger one it is a warm start.
+    """
+    theirs = source.named_weights()
+    copied = 0
+    for name, window in target.named_weights().items():
+        if name in theirs and theirs[name].shape == window.shape:
+            window.copy_(theirs[name])
+            copied += 1
+    return copied
+
+
+def fusion_to_bytes(fusion: ScoreFusion) -> bytes:
+    """Pack the weights as safetensors (float32), named by expert ids."""
+    windows = fusion.named_weights()
+    arrays = {name: window.float().cpu().numpy() for name, window in windows.items()}
+    return arrays_to_bytes(arrays, {})
+
+
+def build_fusion(card: FusionCard, weights: bytes) -> ScoreFusion:
+    """Build the fusion that a card describes, ready to predict.
+
+    Raises:
+        EchoFedError: CHECKPOINT_CORRUPT where weights and card do not belong together.
+    """
+    fusion = ScoreFusion(card.blocks, card.variant)
+    arrays, _ = arrays_from_bytes(weights)
+    windows = fusion.named_weights()
+    same_shapes = {name: array.shape for name, array in arrays.items()} == {
+        name: tuple(window.shape) for name, window in windows.items()
+    }
+    if sha256_hex(weights) != card.weights_sha256 or fusion.views != card.views or not same_shapes:
+        raise EchoFedError(
+            Code.CHECKPOINT_CORRUPT,
+            f"weights of {card.id} do not fit their card",
+            "fetch the fusion again",
+        )
+    for name, window in windows.items():
+        window.copy_(torch.from_numpy(arrays[name]))
+    return fusion.eval()
+
+
+def _offsets(blocks: Sequence[Block]) -> tuple[int, ...]:
+    """Where each block begins among the views of all heads, and their number."""
+    starts = [0]
+    for block in blocks:
+        starts.append(starts[-1] + len(block.views))
+    return tuple(starts)
+
+
+def _owner_columns(blocks: Sequence[Block], views: Sequence[str]) -> Tensor:
+    """For each union view the block columns that own it (V, O), padded by one past the last."""
+    columns = [view for block in blocks for view in block.views]
+    owners = [[place for place, name in enumerate(columns) if name == view] for view in views]
+    most = max(len(places) for places in owners)
+    return torch.tensor([p + [len(columns)] * (most - len(p)) for p in owners])
