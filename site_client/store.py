@@ -1,8 +1,9 @@
-"""The site's folder: datasets, experts, fusions, the ledger and the secret key, each where a later command finds it."""
+"""The folder of a site: datasets, experts, fusions, ledger and secret key, each in its place."""
 
 import difflib
 import json
 import os
+import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -21,6 +22,7 @@ from shared.files import load_arrays, read_json, save_arrays, sha256_hex, write_
 MANIFEST_FILE = "manifest.json"
 CLIP_VERSION = 1
 _KEY_BYTES = 32
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,10 +120,21 @@ class SiteStore:
             )
         return load_clip(path)
 
-    def save_clip(self, dataset: str, key: str, clip: StoredClip) -> tuple[str, str]:
-        """Write one clip atomically and return its file (relative to the dataset) and SHA-256."""
-        file = f"clips/{key}.safetensors"
-        return file, save_clip(self.dataset_folder(dataset) / file, clip)
+    def clip_path(self, dataset: str, key: str) -> Path:
+        return self.dataset_folder(dataset) / "clips" / f"{key}.safetensors"
+
+    def save_clip(self, dataset: str, key: str, clip: StoredClip) -> str:
+        """Write one clip atomically and return the SHA-256 of the file."""
+        return save_clip(self.clip_path(dataset, key), clip)
+
+    def remove_stray_clips(self, manifest: DatasetManifest) -> int:
+        """Delete clip files that the manifest does not name, left by a run that ended early; return how many."""
+        folder = self.dataset_folder(manifest.id) / "clips"
+        named = {Path(record.file).name for record in manifest.clips}
+        stray = [path for path in folder.iterdir() if path.name not in named]
+        for path in stray:
+            path.unlink()
+        return len(stray)
 
     def experts(self) -> tuple[str, ...]:
         """Ids of the experts at this site, its own and those received."""
@@ -212,6 +225,20 @@ def load_clip(path: Path) -> StoredClip:
         fan=Fan(**{**fan, "apex_rc": tuple(fan["apex_rc"])}) if fan else None,
         confidence=header["confidence"],
     )
+
+
+def require_name(name: str) -> None:
+    """Check that a name can stand in paths, tables and on the wire.
+
+    Raises:
+        EchoFedError: CONFIG_INVALID.
+    """
+    if not _NAME.fullmatch(name):
+        raise EchoFedError(
+            Code.CONFIG_INVALID,
+            f"{name!r} is not a name",
+            "use letters, digits, '-', '_' and '.', at most 64, starting with a letter or digit",
+        )
 
 
 def file_sha256(path: Path) -> str:

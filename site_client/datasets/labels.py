@@ -1,0 +1,111 @@
+"""What a site says about its files: a CSV with file, label and split, and a YAML label map."""
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import cast
+
+import yaml
+
+from shared.echo.manifest import SPLITS, Split
+from shared.echo.ontology import LabelMap, build_label_map, load_ontology
+from shared.errors import Code, EchoFedError
+
+
+@dataclass(frozen=True, slots=True)
+class LabelRow:
+    """One file's label (empty for none) and split (None where the splits are drawn)."""
+
+    label: str
+    split: Split | None
+
+
+def read_label_rows(path: Path) -> dict[str, LabelRow]:
+    """Read ``file,label[,split]``; other columns are not read.
+
+    Returns:
+        Row by file, relative to the folder and with forward slashes.
+
+    Raises:
+        EchoFedError: CONFIG_MISSING or CONFIG_INVALID naming the row.
+    """
+    if not path.is_file():
+        raise EchoFedError(
+            Code.CONFIG_MISSING, f"there is no labels file {path.name}", "check --labels"
+        )
+    rows: dict[str, LabelRow] = {}
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        if not {"file", "label"} <= set(reader.fieldnames or ()):
+            raise EchoFedError(
+                Code.CONFIG_INVALID,
+                f"{path.name} has no columns file and label",
+                "start it with the line file,label or file,label,split",
+            )
+        for number, row in enumerate(reader, start=2):
+            name = str(PurePosixPath((row["file"] or "").strip().replace("\\", "/")))
+            found = LabelRow((row["label"] or "").strip(), _split(row.get("split"), number))
+            if rows.setdefault(name, found) != found:
+                raise EchoFedError(
+                    Code.CONFIG_INVALID,
+                    f"row {number} of {path.name} contradicts an earlier row of the same file",
+                    "keep one of them",
+                )
+    return rows
+
+
+def read_label_map(path: Path | None, rows: Mapping[str, LabelRow]) -> dict[str, tuple[str, ...]]:
+    """Views of every label that occurs, from the YAML file or, without one, by the ontology's own names.
+
+    Raises:
+        EchoFedError: LABEL_UNMAPPED naming a label and the nearest, VIEW_UNKNOWN, LABEL_MAP_INVALID.
+    """
+    labels = sorted({row.label for row in rows.values() if row.label})
+    ontology = load_ontology()
+    if path is not None:
+        mapped = _load_map(path)
+        views = {label: mapped.views_of(label) for label in labels}
+    else:
+        views = {label: frozenset([_view_by_name(label)]) for label in labels}
+    return {label: ontology.order(names) for label, names in views.items()}
+
+
+def _view_by_name(label: str) -> str:
+    try:
+        return load_ontology().find(label).id
+    except EchoFedError as error:
+        raise EchoFedError(
+            Code.LABEL_UNMAPPED,
+            f"label {label!r} is no view of the ontology and no label map was given",
+            f"{error.hint}; or pass --label-map with an entry for {label!r}",
+        ) from error
+
+
+def _load_map(path: Path) -> LabelMap:
+    if not path.is_file():
+        raise EchoFedError(
+            Code.CONFIG_MISSING, f"there is no label map {path.name}", "check --label-map"
+        )
+    try:
+        entries = yaml.safe_load(path.read_text("utf-8"))
+    except yaml.YAMLError as error:
+        raise EchoFedError(
+            Code.LABEL_MAP_INVALID, f"{path.name} is not YAML", "write label: view, one a line"
+        ) from error
+    if not isinstance(entries, dict):
+        raise EchoFedError(
+            Code.LABEL_MAP_INVALID, f"{path.name} is not a mapping", "write label: view, one a line"
+        )
+    return build_label_map(entries)
+
+
+def _split(text: str | None, number: int) -> Split | None:
+    name = (text or "").strip()
+    if name and name not in SPLITS:
+        raise EchoFedError(
+            Code.CONFIG_INVALID,
+            f"row {number} of the labels file has split {name!r}",
+            f"use one of {', '.join(SPLITS)}, or leave it empty",
+        )
+    return cast(Split, name) if name else None

@@ -1,0 +1,97 @@
+"""De-identification: keyed pseudonyms, no header, no pixel outside the tissue, before anything is stored.
+
+Of a header only frame time and spacing stay, so the basic profile of DICOM PS3.15 E.1 holds by leaving everything out.
+"""
+
+import hashlib
+import hmac
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.echo.detection import Region, detect_sector
+from shared.errors import Code, EchoFedError
+from site_client.datasets.raw import RawClip
+from site_client.store import StoredClip
+
+KeptPixels = Literal["sector", "region", "screen"]
+_KEY_CHARACTERS = 32  # 128 bits: no two clips of the world share it by chance
+
+
+@dataclass(frozen=True, slots=True)
+class Pseudonyms:
+    """Keyed pseudonyms (HMAC-SHA256); without the site's key nobody can link or invert them."""
+
+    key: bytes
+
+    def patient(self, identity: str) -> str:
+        """Patient key of the source's patient id."""
+        return self._digest(b"patient", identity.encode())
+
+    def clip(self, data: bytes, kept: KeptPixels) -> str:
+        """Key of a clip: the same file, de-identified in the same way, always has the same one."""
+        return self._digest(b"clip " + kept.encode(), data)
+
+    def _digest(self, purpose: bytes, text: bytes) -> str:
+        full = hmac.new(self.key, purpose + b"\0" + text, hashlib.sha256).hexdigest()
+        return full[:_KEY_CHARACTERS]
+
+
+def require_allowed(kept: KeptPixels, origin: str) -> None:
+    """Refuse to keep whole screens of real patients.
+
+    Raises:
+        EchoFedError: CONFIG_INVALID.
+    """
+    if kept == "screen" and origin != "phantom":
+        raise EchoFedError(
+            Code.CONFIG_INVALID,
+            f"ingest.keep_pixels=screen is not allowed for data of origin {origin!r}",
+            "use sector or region: a screen may show a patient's name",
+        )
+
+
+def deidentify(clip: RawClip, kept: KeptPixels) -> StoredClip:
+    """Keep tissue and scale; make every other pixel zero.
+
+    Args:
+        clip: as read; its patient is not in it any more.
+        kept: ``sector`` (the fan), ``region`` (the scanner's 2-D regions) or ``screen``.
+
+    Raises:
+        EchoFedError: SECTOR_EMPTY where what shall be kept cannot be found.
+    """
+    sector = detect_sector(clip.pixels_THW, clip.regions[0] if clip.regions else None)
+    mask_HW = sector.mask_HW if sector else None
+    keep_HW: NDArray[np.bool_] | None = None
+    if kept == "sector":
+        keep_HW = mask_HW
+    elif kept == "region":
+        keep_HW = _union(clip.regions, clip.pixels_THW.shape[1:])
+    if kept != "screen" and keep_HW is None:
+        raise EchoFedError(
+            Code.SECTOR_EMPTY,
+            f"no {kept} was found in a file",
+            "it shows no 2-D image, or its region is not declared; try ingest.keep_pixels="
+            + ("region" if kept == "sector" else "sector"),
+        )
+    pixels_THW = clip.pixels_THW if keep_HW is None else clip.pixels_THW * keep_HW
+    return StoredClip(
+        pixels_THW=pixels_THW,
+        mask_HW=mask_HW,
+        mm_per_pixel=clip.mm_per_pixel,
+        frame_time_ms=clip.frame_time_ms,
+        fan=sector.fan if sector else None,
+        confidence=sector.confidence if sector else 0.0,
+    )
+
+
+def _union(regions: tuple[Region, ...], size_HW: tuple[int, ...]) -> NDArray[np.bool_] | None:
+    if not regions:
+        return None
+    inside = np.zeros(size_HW, dtype=np.bool_)
+    for region in regions:
+        inside[region.slices()] = True
+    return inside
