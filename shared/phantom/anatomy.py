@@ -7,6 +7,7 @@ inferolateral (the centres of the six basal segments of the 17-segment model).
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -124,12 +125,7 @@ def draw_heart(rng: np.random.Generator) -> Heart:
 
 def contraction(heart: Heart, phase: float) -> float:
     """Share of the stroke volume that has left: 0 at end diastole (phase 0), 1 at end systole."""
-    end = heart.end_systole
-    rest = 1.0 - end
-    # isovolumic, ejection, isovolumic, early filling, diastasis, atrial kick (textbook volume curve)
-    phases = (0.0, 0.05, 0.55 * end, end, end + 0.05, end + 0.42 * rest, end + 0.72 * rest, 0.98, 1.0)
-    shares = (0.0, 0.01, 0.62, 1.0, 0.985, 0.27, 0.22, 0.0, 0.0)
-    return float(PchipInterpolator(phases, shares)(phase % 1.0))
+    return float(_stroke_curve(heart.end_systole)(phase % 1.0))
 
 
 def volume_ml(heart: Heart, phase: float) -> float:
@@ -149,6 +145,15 @@ def aortic_opening(heart: Heart, phase: float) -> float:
     """0 closed to 1 open during ejection."""
     end = heart.end_systole
     return float(np.interp(phase % 1.0, (0.0, 0.04, 0.08, end - 0.04, end, 1.0), (0.0, 0.0, 1.0, 0.9, 0.0, 0.0)))
+
+
+@lru_cache(maxsize=64)
+def _stroke_curve(end: float) -> PchipInterpolator:
+    """Textbook volume curve: isovolumic, ejection, isovolumic, early filling, diastasis, kick."""
+    rest = 1.0 - end
+    phases = (0.0, 0.05, 0.55 * end, end, end + 0.05, end + 0.42 * rest, end + 0.72 * rest, 0.98, 1)
+    shares = (0.0, 0.01, 0.62, 1.0, 0.985, 0.27, 0.22, 0.0, 0.0)
+    return PchipInterpolator(phases, shares)
 
 
 def _draw_ejection_fraction(rng: np.random.Generator) -> float:
