@@ -1,0 +1,11 @@
+"""Table of our own backbones; any other name is looked up in timm."""
+
+from shared.registry import Registry
+
+BACKBONES: Registry[type] = Registry(
+    "backbone",
+    {
+        "cifar_resnet18": "shared.models.cifar_resnet:CifarResNet18",
+    },
+)
+"""name -> network class taking (num_classes, in_chans)."""
