@@ -161,9 +161,10 @@ class ScoreFusion(nn.Module):
                 for name, buffer in scales[place].named_buffers():
                     names[f"scale/{what}/{block.expert}/{name}"] = buffer
             if self.gate is not None:
+                row = slice(place, place + 1)
                 names[f"gate/first/{block.expert}/weight"] = self.gate.first[place].data
-                names[f"gate/last/{block.expert}/weight"] = self.gate.last.data[place : place + 1]
-                names[f"gate/last/{block.expert}/bias"] = self.gate.last_bias.data[place : place + 1]
+                names[f"gate/last/{block.expert}/weight"] = self.gate.last.data[row]
+                names[f"gate/last/{block.expert}/bias"] = self.gate.last_bias.data[row]
         if self.gate is not None:
             names["gate/first/bias"] = self.gate.first_bias.data
             names["gate/second/weight"] = self.gate.second.data

@@ -1,0 +1,321 @@
+"""The feature bank: every accepted export, in files named by their hash, and the joining of rows.
+
+Layout of the folder: ``<sha256>.safetensors`` per export and ``index.json``; an export counts once
+the index names it, so a death in between leaves a file that is written again, never half a bank.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.echo.expert import Block, ExpertCard
+from shared.echo.features import ExportCard, FeatureExport, read_export
+from shared.echo.schema import from_document, to_document
+from shared.errors import Code, EchoFedError
+from shared.files import read_json, sha256_hex, write_bytes, write_json
+
+INDEX_FILE = "index.json"
+INDEX_VERSION = 1
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class BankEntry:
+    """One accepted export: its card, the hash and size of its file, and when it was accepted."""
+
+    card: ExportCard
+    sha256: str
+    num_bytes: int
+    accepted: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Index:
+    entries: tuple[BankEntry, ...] = ()
+    version: int = INDEX_VERSION
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DatasetRows:
+    """The frames of one dataset as seen by several experts.
+
+    Args:
+        name: ``site/dataset``.
+        label_views: views of each label; an empty tuple is no supervision.
+        exports: ids of the exports that were joined.
+        available: whether each expert saw this dataset; the arrays of one that did not are zero.
+        num_dropped: rows left out since not every available expert has them.
+        clip_N: clip numbers, of this dataset only.
+        features: float32 (N, D) by expert; ``logits`` (N, C) and ``evidence`` (N, L) likewise.
+    """
+
+    name: str
+    dataset_hash: str
+    origin: str
+    labels: tuple[str, ...]
+    label_views: tuple[tuple[str, ...], ...]
+    exports: tuple[str, ...]
+    available: tuple[bool, ...]
+    num_dropped: int
+    label_N: NDArray[np.int64]
+    split_N: NDArray[np.int64]
+    pass_N: NDArray[np.int64]
+    clip_N: NDArray[np.int64]
+    patient_N: NDArray[np.int64]
+    features: tuple[NDArray[np.float32], ...]
+    logits: tuple[NDArray[np.float32], ...]
+    evidence: tuple[NDArray[np.float32], ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class JoinedRows:
+    """Rows of several datasets, ready to train a fusion on.
+
+    Args:
+        blocks: the experts, in the order asked for.
+        missing: dataset name -> experts whose export of it the bank lacks.
+    """
+
+    blocks: tuple[Block, ...]
+    datasets: tuple[DatasetRows, ...]
+    missing: Mapping[str, tuple[str, ...]]
+
+
+class FeatureBank:
+    """The store of accepted exports; it never changes one."""
+
+    def __init__(self, root: Path) -> None:
+        """Keep the folder, which need not exist yet."""
+        self._root = root
+
+    def add(self, data: bytes, experts: Mapping[str, ExpertCard], *, now: datetime) -> BankEntry:
+        """Accept an export; equal bytes a second time change nothing.
+
+        Args:
+            data: the export as it arrived.
+            experts: cards of all known experts by id.
+            now: the time of acceptance.
+
+        Raises:
+            EchoFedError: what ``read_export`` raises; EXPERT_UNKNOWN, FEATURES_INVALID or
+                FEATURE_WIDTH where it does not fit its expert; DUPLICATE_REPLY for a second,
+                different export of the same dataset content by the same expert; DISK_FULL.
+        """
+        card = read_export(data).card
+        sha256 = sha256_hex(data)
+        entries = self.entries()
+        for entry in entries:
+            if entry.sha256 == sha256:
+                return entry
+        _check_expert(card, experts)
+        _check_against(card, entries)
+        entry = BankEntry(card, sha256, len(data), now.isoformat(timespec="seconds"))
+        write_bytes(self._path(sha256), data)
+        write_json(self._root / INDEX_FILE, to_document(_Index((*entries, entry))))
+        return entry
+
+    def entries(self) -> tuple[BankEntry, ...]:
+        """All accepted exports in the order they came.
+
+        Raises:
+            EchoFedError: CARD_NEWER for an index of a later release.
+        """
+        path = self._root / INDEX_FILE
+        if not path.is_file():
+            return ()
+        return from_document(_Index, read_json(path), version=INDEX_VERSION).entries
+
+    def read(self, entry: BankEntry) -> FeatureExport:
+        """Read an accepted export back.
+
+        Raises:
+            EchoFedError: CHECKPOINT_CORRUPT where the file is gone or altered.
+        """
+        path = self._path(entry.sha256)
+        data = path.read_bytes() if path.is_file() else b""
+        if sha256_hex(data) != entry.sha256:
+            raise EchoFedError(
+                Code.CHECKPOINT_CORRUPT,
+                f"the file of export {entry.card.id} is missing or altered",
+                "restore the bank from a backup, or have the site send the export again",
+            )
+        return read_export(data)
+
+    def latest(self) -> dict[str, str]:
+        """Dataset name (``site/dataset``) -> hash of the content that was last accepted."""
+        return {dataset_name(entry.card): entry.card.dataset_hash for entry in self.entries()}
+
+    def lacks(
+        self, datasets: Mapping[str, str], experts: Sequence[str]
+    ) -> dict[str, tuple[str, ...]]:
+        """What would have to be asked for: dataset name -> experts without an export of it.
+
+        Args:
+            datasets: name -> content hash, as in ``latest``.
+            experts: ids.
+        """
+        held = {_key(entry.card) for entry in self.entries()}
+        lacking = {
+            name: tuple(expert for expert in experts if (name, content, expert) not in held)
+            for name, content in datasets.items()
+        }
+        return {name: absent for name, absent in lacking.items() if absent}
+
+    def join(self, experts: Sequence[str], datasets: Mapping[str, str] | None = None) -> JoinedRows:
+        """Bring together, frame by frame, what the experts saw in each dataset.
+
+        Args:
+            experts: ids, in the order of the blocks.
+            datasets: name -> content hash; by default the latest of everything in the bank.
+
+        Raises:
+            EchoFedError: FRAMES_MISSING for no rows at all, EXPERT_UNKNOWN for an expert without
+                any export, FEATURES_INVALID for exports of one dataset that contradict each other.
+        """
+        asked = self.latest() if datasets is None else dict(datasets)
+        held = {_key(entry.card): entry for entry in self.entries()}
+        found = {
+            name: [held.get((name, content, expert)) for expert in experts]
+            for name, content in asked.items()
+        }
+        cards = {e.card.expert: e.card for column in found.values() for e in column if e}
+        for expert in experts:
+            if expert not in cards:
+                raise EchoFedError(
+                    Code.EXPERT_UNKNOWN,
+                    f"the bank holds no export by expert {expert} of these datasets",
+                    "run increment while a site is reachable, or leave the expert out",
+                )
+        blocks = tuple(_block_of(cards[expert]) for expert in experts)
+        joined = [self._join_one(column, blocks) for column in found.values() if any(column)]
+        if not any(len(rows.label_N) for rows in joined):
+            raise EchoFedError(
+                Code.FRAMES_MISSING, "the bank holds no rows of these datasets", "run increment"
+            )
+        return JoinedRows(blocks, tuple(joined), self.lacks(asked, experts))
+
+    def _join_one(self, column: Sequence[BankEntry | None], blocks: Sequence[Block]) -> DatasetRows:
+        exports = [None if entry is None else self.read(entry) for entry in column]
+        seen = [export for export in exports if export is not None]
+        order = _common_rows(seen)
+        placed = iter(order)
+        order_of = [None if export is None else next(placed) for export in exports]
+        first, rows = seen[0], order[0]
+        _require_agreement(seen, order)
+        num = len(rows)
+
+        def gather(name: str, widths: Sequence[int]) -> tuple[NDArray[np.float32], ...]:
+            return tuple(
+                np.zeros((num, width), np.float32)
+                if export is None
+                else getattr(export, name)[places].astype(np.float32)
+                for export, places, width in zip(exports, order_of, widths, strict=True)
+            )
+
+        card = first.card
+        return DatasetRows(
+            name=dataset_name(card),
+            dataset_hash=card.dataset_hash,
+            origin=card.origin,
+            labels=card.labels,
+            label_views=card.label_views,
+            exports=tuple(export.card.id for export in seen),
+            available=tuple(export is not None for export in exports),
+            num_dropped=max(export.card.num_rows for export in seen) - num,
+            label_N=first.label_N[rows].astype(np.int64),
+            split_N=first.split_N[rows].astype(np.int64),
+            pass_N=first.pass_N[rows].astype(np.int64),
+            clip_N=first.clip_N[rows].astype(np.int64),
+            patient_N=first.patient_N[rows].astype(np.int64),
+            features=gather("features_ND", [block.feature_width for block in blocks]),
+            logits=gather("logits_NC", [len(block.views) for block in blocks]),
+            evidence=gather("discrepancy_NL", [block.num_evidence for block in blocks]),
+        )
+
+    def _path(self, sha256: str) -> Path:
+        return self._root / f"{sha256}.safetensors"
+
+
+def dataset_name(card: ExportCard) -> str:
+    """``site/dataset``: a dataset's name is unique at its site only."""
+    return f"{card.site}/{card.dataset}"
+
+
+def _key(card: ExportCard) -> tuple[str, str, str]:
+    return dataset_name(card), card.dataset_hash, card.expert
+
+
+def _block_of(card: ExportCard) -> Block:
+    return Block(card.expert, card.views, card.feature_width, card.num_evidence)
+
+
+def _check_expert(card: ExportCard, experts: Mapping[str, ExpertCard]) -> None:
+    expert = experts.get(card.expert)
+    if expert is None:
+        raise EchoFedError(
+            Code.EXPERT_UNKNOWN,
+            f"export {card.id} is by expert {card.expert!r}, which this centre does not know",
+            "collect the expert first",
+        )
+    if card.expert_sha256 != expert.weights_sha256 or card.views != expert.views:
+        raise EchoFedError(
+            Code.FEATURES_INVALID,
+            f"export {card.id} was made with other weights or views than expert {expert.id} has",
+            "the site must fetch the expert again and extract again",
+        )
+    widths = (card.feature_width, card.num_evidence)
+    if widths != (expert.feature_width, len(expert.layers)):
+        raise EchoFedError(
+            Code.FEATURE_WIDTH,
+            f"export {card.id} has {widths[0]} features and {widths[1]} evidence values, "
+            f"its expert {expert.feature_width} and {len(expert.layers)}",
+            "the site must extract again with the expert named in the card",
+        )
+
+
+def _check_against(card: ExportCard, entries: Sequence[BankEntry]) -> None:
+    for entry in entries:
+        other = entry.card
+        if _key(other) == _key(card) or other.id == card.id:
+            raise EchoFedError(
+                Code.DUPLICATE_REPLY,
+                f"the bank has another export of {dataset_name(card)} by expert {card.expert}",
+                "nothing was changed; a changed dataset comes with a new content hash",
+            )
+        same_content = _key(other)[:2] == _key(card)[:2]
+        if same_content and (other.labels, other.label_views) != (card.labels, card.label_views):
+            raise EchoFedError(
+                Code.FEATURES_INVALID,
+                f"exports {card.id} and {other.id} of the same content differ in vocabulary",
+                "the site must extract again",
+            )
+
+
+def _common_rows(exports: Sequence[FeatureExport]) -> list[NDArray[np.intp]]:
+    """For each export the places of the rows that all have, ordered by frame and pass."""
+    keys = [np.stack([e.frame_N, e.pass_N.astype(np.int64)], axis=1) for e in exports]
+    _, place_M = np.unique(np.concatenate(keys), axis=0, return_inverse=True)
+    is_common = np.bincount(place_M) == len(exports)
+    ends = np.cumsum([len(key) for key in keys])[:-1]
+    order = []
+    for place_N in np.split(place_M, ends):
+        kept = np.flatnonzero(is_common[place_N])
+        order.append(kept[np.argsort(place_N[kept])])
+    return order
+
+
+def _require_agreement(exports: Sequence[FeatureExport], order: Sequence[NDArray[np.intp]]) -> None:
+    first = exports[0]
+    for export, places in zip(exports[1:], order[1:], strict=True):
+        for name in ("label_N", "split_N"):
+            if not np.array_equal(getattr(first, name)[order[0]], getattr(export, name)[places]):
+                raise EchoFedError(
+                    Code.FEATURES_INVALID,
+                    f"{name} of exports {first.card.id} and {export.card.id} contradict each other",
+                    "the site must extract both again",
+                )
