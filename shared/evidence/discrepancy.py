@@ -1,7 +1,8 @@
-"""Layer-wise discrepancy: how far a frame's channel means lie from those the expert was trained on; higher = more at home.
+"""Layer-wise discrepancy of a frame from an expert's training data; higher = more at home.
 
-Neural mean discrepancy of Dong et al., CVPR 2022 (arXiv 2104.11408), reduced to one standardised distance a layer. The
-reference is read off the BatchNorm buffers where a backbone has them, and else taken over the training frames.
+Neural mean discrepancy of Dong et al., CVPR 2022 (arXiv 2104.11408), reduced to one standardised
+distance a layer. The reference is read off the BatchNorm buffers where a backbone has them, and
+else taken over the training frames after training.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
+from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -42,10 +44,11 @@ class ChannelReference:
 
 
 def discrepancy(means: Mapping[str, Tensor], reference: ChannelReference) -> Tensor:
-    """Minus the root mean square, over a layer's channels, of the standardised distance from the reference.
+    """Minus the root mean square over a layer's channels of the standardised distance.
 
     Args:
         means: layer name -> spatial channel means (N, C).
+        reference: what is normal; its layers make the columns.
 
     Returns:
         Evidence (N, L), at most 0; 0 where all channel means equal the reference.
@@ -58,10 +61,10 @@ def discrepancy(means: Mapping[str, Tensor], reference: ChannelReference) -> Ten
 
 
 class ChannelMeans:
-    """Watches layers of a model and keeps their spatial channel means of the latest forward pass."""
+    """Watches layers of a model and keeps their spatial channel means of the latest pass."""
 
     def __init__(self, model: nn.Module) -> None:
-        """Attach to every BatchNorm input, or, without any, to every convolution's and LayerNorm's output."""
+        """Attach to all BatchNorm inputs; without any, to convolution and LayerNorm outputs."""
         self.latest: dict[str, Tensor] = {}
         self.has_batch_norm = any(isinstance(layer, nn.BatchNorm2d) for layer in model.modules())
         self._hooks: list[RemovableHandle] = []
@@ -133,11 +136,7 @@ def read_reference(tensors: Mapping[str, Tensor], layers: Iterable[str]) -> Chan
 
 
 def _channel_means(layer: nn.Module, output: Tensor) -> Tensor:
-    """Mean over all axes but frames and channels; a plain LayerNorm has its channels last, all else second."""
-    channels_last = (
-        isinstance(layer, nn.LayerNorm) and output.shape[-1] == layer.normalized_shape[-1]
-    )
-    if output.ndim == 4 and isinstance(layer, nn.LayerNorm) and "2d" in type(layer).__name__:
-        channels_last = False
+    """Mean over all axes but frames and channels; a plain LayerNorm has its channels last."""
+    channels_last = isinstance(layer, nn.LayerNorm) and not isinstance(layer, LayerNorm2d)
     axes = tuple(range(1, output.ndim - 1)) if channels_last else tuple(range(2, output.ndim))
     return output.mean(dim=axes) if axes else output

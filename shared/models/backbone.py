@@ -36,15 +36,15 @@ class Backbone(Protocol):
 
 
 def build_expert(backbone: str, num_views: int, *, image_size: int = 112) -> nn.Module:
-    """Build a grey-image classifier with random weights, laid out channels-last (twice as fast on a CPU).
+    """Build a grey-image classifier with random weights, channels-last (twice as fast on a CPU).
 
     Args:
         backbone: name in ``BACKBONES`` or of a timm model.
         num_views: width of the head.
-        image_size: rows and columns of the input; matters to networks with position embeddings only.
+        image_size: rows and columns of the input; matters with position embeddings only.
 
     Raises:
-        EchoFedError: NAME_UNKNOWN with the nearest name, CONFIG_INVALID for a network without one linear head.
+        EchoFedError: NAME_UNKNOWN with the nearest name, CONFIG_INVALID without one linear head.
     """
     if backbone in BACKBONES:
         model = cast(nn.Module, BACKBONES[backbone](num_views, 1))
@@ -59,7 +59,7 @@ def build_expert(backbone: str, num_views: int, *, image_size: int = 112) -> nn.
             f"backbone {backbone!r} has no single linear head",
             "choose one that has, such as mobilenetv4_conv_small",
         )
-    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    return model.to(memory_format=torch.channels_last)
 
 
 def classifier_of(model: nn.Module) -> nn.Module:
@@ -132,7 +132,7 @@ def copy_common_weights(
     parent: Mapping[str, Tensor],
     parent_views: tuple[str, ...],
 ) -> None:
-    """Start a model from a parent's weights: the backbone, and the head's rows of the views in common.
+    """Start from a parent's weights: the backbone, and the head's rows of the views in common.
 
     Raises:
         EchoFedError: CHECKPOINT_CORRUPT where the backbones differ.

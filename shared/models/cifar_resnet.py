@@ -31,7 +31,7 @@ class _BasicBlock(nn.Module):
 
 
 class CifarResNet18(nn.Module):
-    """Stages 64/128/256/512 of two basic blocks, strides 1/2/2/2, global mean, 512 features, dropout, linear head.
+    """Stages 64/128/256/512 of two blocks, strides 1/2/2/2, global mean, dropout, linear head.
 
     Args:
         num_classes: views of the head; 0 for none.

@@ -49,16 +49,17 @@ class FrozenExpert:
         """Build the network and find its reference in the weights file or in its BatchNorm buffers.
 
         Raises:
-            EchoFedError: NAME_UNKNOWN, CHECKPOINT_CORRUPT or FEATURE_WIDTH where card and weights do not fit.
+            EchoFedError: NAME_UNKNOWN, CHECKPOINT_CORRUPT, FEATURE_WIDTH (they do not fit).
         """
         tensors = unpack_tensors(weights)
         parameters = {n: t for n, t in tensors.items() if not n.startswith(REFERENCE_PREFIX)}
         model = build_expert(card.backbone, len(card.views), image_size=card.image_size)
         load_weights(model, parameters)
-        if feature_width(model) != card.feature_width:
+        width = feature_width(model)
+        if width != card.feature_width:
             raise EchoFedError(
                 Code.FEATURE_WIDTH,
-                f"expert {card.id} has {feature_width(model)} features, its card says {card.feature_width}",
+                f"expert {card.id} has {width} features, its card says {card.feature_width}",
                 "fetch card and weights again",
             )
         self.card = card
@@ -91,8 +92,8 @@ def pack_expert(
 
     Args:
         model: put into evaluation mode.
-        training_batches: normalised training frames (N, 1, H, W), as they look at prediction; a model with BatchNorm
-            looks at the first batch only, its buffers being the reference.
+        training_batches: normalised training frames (N, 1, H, W), as they look at prediction; a
+            model with BatchNorm looks at the first batch only, its buffers being the reference.
 
     Returns:
         The bytes, and the watched layers in forward order.

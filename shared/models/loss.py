@@ -1,10 +1,10 @@
-"""The loss of set-valued labels: minus the logarithm of the probability that any allowed view is shown."""
+"""The loss of set-valued labels: minus the log-probability that any allowed view is shown."""
 
 from torch import Tensor
 
 
 def label_set_loss(logits_NC: Tensor, allowed_NC: Tensor) -> Tensor:
-    """Minus log of the summed probability of each frame's label set; cross-entropy where a set has one view.
+    """Minus log of the probability of each frame's label set; cross-entropy for a set of one.
 
     A logit of minus infinity leaves its view out of the normalisation.
 
