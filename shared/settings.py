@@ -50,7 +50,7 @@ def load_settings(kind: type[S], path: Path, overrides: Sequence[str] = ()) -> S
             Code.CONFIG_INVALID, f"{path.name} is not a mapping", "start it with key: value"
         )
     for override in overrides:
-        _apply(tree, override)
+        apply_override(tree, override)
     return build_settings(kind, tree)
 
 
@@ -85,7 +85,12 @@ def save_settings(settings: Settings) -> str:
     return yaml.safe_dump(dump_settings(settings), sort_keys=False, allow_unicode=True)
 
 
-def _apply(tree: dict[str, Any], override: str) -> None:
+def apply_override(tree: dict[str, Any], override: str) -> None:
+    """Write one ``a.b=c`` into a plain tree.
+
+    Raises:
+        EchoFedError: CONFIG_INVALID.
+    """
     key, separator, text = override.partition("=")
     if not separator or not key:
         raise EchoFedError(

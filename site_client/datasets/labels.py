@@ -4,7 +4,6 @@ import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import cast
 
 import yaml
 
@@ -102,10 +101,12 @@ def _load_map(path: Path) -> LabelMap:
 
 def _split(text: str | None, number: int) -> Split | None:
     name = (text or "").strip()
-    if name and name not in SPLITS:
+    if not name:
+        return None
+    if name not in SPLITS:
         raise EchoFedError(
             Code.CONFIG_INVALID,
             f"row {number} of the labels file has split {name!r}",
             f"use one of {', '.join(SPLITS)}, or leave it empty",
         )
-    return cast(Split, name) if name else None
+    return name

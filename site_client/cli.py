@@ -1,0 +1,25 @@
+"""``echofed-site``: the commands of a site, listed in ``site_client/commands``."""
+
+import typer
+
+from shared.console import run_main
+from site_client.commands import COMMANDS
+
+
+def build_app() -> typer.Typer:
+    """All commands of the table; their files keep torch and flwr out of import time."""
+    app = typer.Typer(
+        name="echofed-site",
+        help="EchoFed at a site: data in, experts out, predictions beside the images.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    for name in COMMANDS.names():
+        app.command(name)(COMMANDS[name])
+    return app
+
+
+def main() -> None:
+    """Run the command line."""
+    run_main(build_app())

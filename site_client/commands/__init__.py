@@ -1,0 +1,14 @@
+"""The subcommands of ``echofed-site``, one line each."""
+
+from collections.abc import Callable
+
+from shared.registry import Registry
+
+COMMANDS: Registry[Callable[..., None]] = Registry(
+    "command",
+    {
+        "init": "site_client.commands.setup:init",
+        "ingest": "site_client.commands.ingest:ingest",
+        "status": "site_client.commands.status:status",
+    },
+)

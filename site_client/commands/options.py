@@ -1,0 +1,45 @@
+"""What every subcommand takes, and the site it opens with it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from shared.log import set_up_log
+from shared.settings import load_settings
+from site_client.settings import SiteSettings
+from site_client.store import SiteStore
+
+CONFIG_FILE = "site.yaml"
+POLICY_FILE = "policy.yaml"
+
+ConfigOption = Annotated[Path, typer.Option("--config", help="Settings file of the site.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="a.b=c", help="Override a setting; repeatable.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """An opened site: its resolved settings and its folder."""
+
+    settings: SiteSettings
+    store: SiteStore
+
+    @property
+    def policy_path(self) -> Path:
+        return self.store.root / POLICY_FILE
+
+
+def open_site(config: Path, overrides: Sequence[str] | None) -> Site:
+    """Read the settings, set up the log and look at the site's folder.
+
+    Raises:
+        EchoFedError: CONFIG_MISSING, CONFIG_UNKNOWN_KEY or CONFIG_INVALID.
+    """
+    settings = load_settings(SiteSettings, config, overrides or ())
+    set_up_log(site=settings.site)
+    return Site(settings, SiteStore(config.resolve().parent / settings.folder))
