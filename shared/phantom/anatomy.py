@@ -1,22 +1,25 @@
-"""A beating parametric heart: its shape at end diastole, its volume curve, and how patients differ.
+"""A beating parametric heart: its shape at end diastole, volume curve, and how patients differ.
 
-Heart frame, millimetres: the origin is the centre of the left ventricular base, +z runs along the long axis from base
-to apex, +x towards the lateral wall, +y towards the anterior wall. Looking from the apex, wall angles run
-counter-clockwise from lateral: 30 anterolateral, 90 anterior, 150 anteroseptal, 210 inferoseptal, 270 inferior, 330
-inferolateral (the centres of the six basal segments of the 17-segment model).
+Heart frame, millimetres: the origin is the centre of the left ventricular base, +z runs along the
+long axis from base to apex, +x towards the lateral wall, +y towards the anterior wall. Looking from
+the apex, wall angles run counter-clockwise from lateral: 30 anterolateral, 90 anterior, 150
+anteroseptal, 210 inferoseptal, 270 inferior, 330 inferolateral (the centres of the six basal
+segments of the 17-segment model).
 """
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.interpolate import PchipInterpolator
 
-Array = npt.NDArray[np.float32]
+Array = npt.NDArray[np.floating[Any]]
 
-CENTRE_FRACTION = 0.3  # the widest section of the cavity lies at this fraction of the long axis below the base
-# (pi a^2 L) times this is the volume of an ellipsoid cut at its base when the centre is at CENTRE_FRACTION
+# the widest section of the cavity lies at this share of the long axis below the base
+CENTRE_FRACTION = 0.3
+# times pi a^2 L: volume of an ellipsoid cut at its base, its centre at CENTRE_FRACTION
 _FILL = 1.0 - ((1 - CENTRE_FRACTION) ** 3 + CENTRE_FRACTION**3) / (3 * (1 - CENTRE_FRACTION) ** 2)
 
 
@@ -98,10 +101,14 @@ def draw_heart(rng: np.random.Generator) -> Heart:
     """Draw a patient: EF 25-70 %, heart rate 50-100, weaker hearts larger and rounder."""
     ejection_fraction = _draw_ejection_fraction(rng)
     weakness = max(0.0, 0.55 - ejection_fraction)
-    edv_ml = float(np.clip(rng.lognormal(np.log(108.0), 0.22) * (1.0 + 1.8 * weakness), 60.0, 260.0))
+    edv_ml = float(
+        np.clip(rng.lognormal(np.log(108.0), 0.22) * (1.0 + 1.8 * weakness), 60.0, 260.0)
+    )
     slenderness = float(np.clip(rng.normal(1.78 - 0.9 * weakness, 0.14), 1.35, 2.15))
     # length from L = 2 a s and V = pi a^2 L fill
-    long_axis_mm = float(2 * slenderness * (edv_ml * 1000.0 / (2 * np.pi * slenderness * _FILL)) ** (1 / 3))
+    long_axis_mm = float(
+        2 * slenderness * (edv_ml * 1000.0 / (2 * np.pi * slenderness * _FILL)) ** (1 / 3)
+    )
     return Heart(
         edv_ml=edv_ml,
         ejection_fraction=ejection_fraction,
@@ -137,14 +144,27 @@ def mitral_opening(heart: Heart, phase: float) -> float:
     """0 closed to 1 wide open: an early wave, half-closed diastasis, an atrial wave."""
     end = heart.end_systole + 0.04
     rest = 1.0 - end
-    phases = (0.0, end, end + 0.16 * rest, end + 0.42 * rest, end + 0.70 * rest, end + 0.84 * rest, 0.985, 1.0)
+    phases = (
+        0.0,
+        end,
+        end + 0.16 * rest,
+        end + 0.42 * rest,
+        end + 0.70 * rest,
+        end + 0.84 * rest,
+        0.985,
+        1.0,
+    )
     return float(np.interp(phase % 1.0, phases, (0.0, 0.0, 1.0, 0.45, 0.40, 0.75, 0.0, 0.0)))
 
 
 def aortic_opening(heart: Heart, phase: float) -> float:
     """0 closed to 1 open during ejection."""
     end = heart.end_systole
-    return float(np.interp(phase % 1.0, (0.0, 0.04, 0.08, end - 0.04, end, 1.0), (0.0, 0.0, 1.0, 0.9, 0.0, 0.0)))
+    return float(
+        np.interp(
+            phase % 1.0, (0.0, 0.04, 0.08, end - 0.04, end, 1.0), (0.0, 0.0, 1.0, 0.9, 0.0, 0.0)
+        )
+    )
 
 
 @lru_cache(maxsize=64)
@@ -158,5 +178,12 @@ def _stroke_curve(end: float) -> PchipInterpolator:
 
 def _draw_ejection_fraction(rng: np.random.Generator) -> float:
     """Two thirds normal, the rest mildly or clearly reduced."""
-    low, high = ((0.25, 0.40), (0.40, 0.54), (0.54, 0.70), (0.54, 0.70), (0.54, 0.70), (0.54, 0.70))[rng.integers(6)]
+    low, high = (
+        (0.25, 0.40),
+        (0.40, 0.54),
+        (0.54, 0.70),
+        (0.54, 0.70),
+        (0.54, 0.70),
+        (0.54, 0.70),
+    )[rng.integers(6)]
     return float(rng.uniform(low, high))

@@ -35,7 +35,8 @@ class Optics:
         dynamic_range_db: echo range shown between black and white.
         gamma, contrast: grey curve; contrast bends it into an S.
         smoothing: speckle reduction after detection, in samples.
-        clutter_db: level of the near-field clutter.
+        clutter_db: level of the near-field clutter at the probe.
+        haze_db: level of the stationary haze over the picture.
         noise_db: level of the electronic noise at full depth.
     """
 
@@ -48,6 +49,7 @@ class Optics:
     contrast: float
     smoothing: float
     clutter_db: float
+    haze_db: float
     noise_db: float
 
 
@@ -80,11 +82,13 @@ class Window:
 
     Attributes:
         gain_db_SL: shadows, patchy contact, TGC setting (samples, lines).
-        clutter_SL: stationary complex clutter amplitude, as two planes (2, samples, lines).
+        clutter_2SL: stationary complex clutter, as two planes (2, samples, lines).
+        noise_2RL: electronic noise for longer than one frame; each frame takes a stretch of it.
     """
 
     gain_db_SL: Array
     clutter_2SL: Array
+    noise_2RL: Array
 
 
 def draw_window(rng: np.random.Generator, grid: Grid, optics: Optics, haze_db: float) -> Window:
@@ -95,13 +99,19 @@ def draw_window(rng: np.random.Generator, grid: Grid, optics: Optics, haze_db: f
     gain = _contact_db(rng, lines) + _shadow_db(rng, across, depth)
     knobs = gaussian_filter1d(rng.normal(0.0, 6.0, 40), 5.0, mode="nearest")
     gain = gain + np.interp(depth, np.linspace(0, 1, 40), knobs)
-    near = np.exp(-grid.radii_mm / np.float32(11.0))[:, None]
+    near = np.exp(-grid.radii_mm / np.float32(9.0))[:, None]
     bands = 1.0 + 0.6 * np.cos(grid.radii_mm * np.float32(2 * math.pi / 5.5))[:, None]
-    haze = np.float32(10 ** ((optics.clutter_db + haze_db - 26.0) / 20)) * np.exp(-2.0 * depth)
+    haze = np.float32(10 ** ((optics.haze_db + haze_db) / 20)) * (1.0 - 0.6 * depth)
     level = np.float32(10 ** (optics.clutter_db / 20)) * near * bands + haze
-    noise = rng.normal(size=(2, samples, lines)).astype(np.float32)
-    noise = gaussian_filter1d(noise, 2.5, axis=2, mode="nearest") * np.float32(2.9)
-    return Window(gain.astype(np.float32), (noise * level).astype(np.float32))
+    clutter = _white(rng, samples, lines, optics.axial_mm / grid.step_mm)
+    clutter = gaussian_filter1d(clutter, 1.2, axis=2, mode="nearest") * np.float32(2.06)
+    noise = _white(rng, 3 * samples, lines, optics.axial_mm / grid.step_mm)
+    return Window(gain.astype(np.float32), (clutter * level).astype(np.float32), noise)
+
+
+def _white(rng: np.random.Generator, samples: int, lines: int, sigma: float) -> Array:
+    """Complex noise as the receiver passes it: coloured along the line, white across (2, ...)."""
+    return _blur(rng.standard_normal((2, samples, lines), dtype=np.float32), sigma, axis=1)
 
 
 def scatter(material: Points) -> Array:
@@ -128,13 +138,15 @@ def envelope(
     echo_db += np.float32(7.0) * facing - section.mirror * np.float32(13.0) * (1.0 - facing)
     amplitude = np.exp(echo_db * np.float32(math.log(10) / 20))
     field_2SL = scatter(section.material_xyz) * amplitude
-    field_2SL[0] += amplitude * section.mirror * facing * np.float32(0.9)
-    field_2SL += window.clutter_2SL
+    field_2SL[0] += amplitude * section.mirror * facing * np.float32(0.5)
     field_2SL = _through_beam(field_2SL, grid, optics)
+    field_2SL += window.clutter_2SL
     depth = (grid.radii_mm / grid.radii_mm[-1])[:, None]
     floor = np.float32(10 ** (optics.noise_db / 20)) * (0.25 + 0.75 * depth**2)
-    field_2SL += rng.standard_normal(field_2SL.shape, dtype=np.float32) * floor
-    return np.sqrt(field_2SL[0] ** 2 + field_2SL[1] ** 2)
+    start = int(rng.integers(2 * len(depth)))
+    field_2SL += window.noise_2RL[:, start : start + len(depth)] * floor
+    amplitude_SL: Array = np.sqrt(field_2SL[0] ** 2 + field_2SL[1] ** 2)
+    return amplitude_SL
 
 
 def compress(envelope_SL: Array, optics: Optics) -> Levels:
@@ -204,7 +216,7 @@ def _blur(field: Array, sigma: float, *, axis: int) -> Array:
 
 def _contact_db(rng: np.random.Generator, lines: int) -> Array:
     """Slow sideways change of gain from patchy contact (1, lines)."""
-    knots = rng.normal(0.0, 2.5, size=7)
+    knots = rng.normal(0.0, 3.5, size=7)
     smooth = np.interp(np.linspace(0, 6, lines), np.arange(7), knots)
     out: Array = gaussian_filter1d(smooth, lines / 16, mode="nearest")[None, :].astype(np.float32)
     return out

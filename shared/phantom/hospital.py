@@ -1,4 +1,4 @@
-"""A virtual hospital: patients examined on one scanner, exported as DICOM studies, with the truth."""
+"""A virtual hospital: patients examined on one scanner, as DICOM studies, with the truth."""
 
 import io
 import math
@@ -124,7 +124,7 @@ def _write_patient(spec: HospitalSpec, folder: Path, number: int) -> list[dict[s
         dicom_of(clip, person, tags).save_as(buffer, enforce_file_format=True)
         write_bytes(folder / file, buffer.getvalue())
         masks = io.BytesIO()
-        np.savez_compressed(masks, labels_THW=clip.labels_THW, sector_HW=clip.mask_HW)
+        np.savez_compressed(masks, labels_THW=clip.labels_THW, sector_HW=clip.sector.mask_HW)
         write_bytes(folder / f"masks/{key}/{count}.npz", masks.getvalue())
         records.append({"file": file, **_truth_of(clip)})
     return records

@@ -1,8 +1,9 @@
-"""Where each bit of tissue is at each phase: an exact map between space and the heart at end diastole, both ways.
+"""Where each bit of tissue is at each phase: an exact map between now and end diastole, both ways.
 
-Along the axis the base descends towards a fixed apex and drags the atria; across it the wall moves in so that its volume
-is kept exactly: with stretch lambda along z, R^2 = lambda r^2 + R_endo(Z)^2 g(Z) (1 - V(t)/EDV), whose determinant is one.
-The profile g says that the base squeezes less than the rest; its mean over the cavity is one.
+Along the axis the base descends towards a fixed apex and drags the atria; across it the wall moves
+in so that its volume is kept exactly: with stretch lambda along z,
+R^2 = lambda r^2 + R_endo(Z)^2 g(Z) (1 - V(t)/EDV), whose determinant is one. The profile g says
+that the base squeezes less than the rest; its mean over the cavity is one.
 """
 
 import math

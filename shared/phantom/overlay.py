@@ -80,10 +80,12 @@ def with_screen(clip: PhantomClip, screen: Screen, *, variant: int, banner: str)
     """The clip as the scanner shows it: furniture outside the fan, the fan itself untouched.
 
     Args:
+        clip: a bare clip.
+        screen: whose furniture.
         variant: badge number, from `draw_variant`.
         banner: text burnt in at the top, outside every ultrasound region.
     """
-    size_HW = clip.mask_HW.shape
+    size_HW = clip.sector.mask_HW.shape
     assert len(size_HW) == 2
     canvas = Image.new("L", (size_HW[1], size_HW[0]))
     pen = ImageDraw.Draw(canvas)
@@ -94,7 +96,7 @@ def with_screen(clip: PhantomClip, screen: Screen, *, variant: int, banner: str)
     strip = _banner_strip(screen, size_HW, banner)
     layer[: len(strip)] = strip
     # one pixel is kept free around the fan so that its edge stays measurable
-    layer[binary_dilation(clip.mask_HW, iterations=1)] = 0
+    layer[binary_dilation(clip.sector.mask_HW, iterations=1)] = 0
     pixels_THW = np.maximum(clip.pixels_THW, layer)
     _draw_cursor(pixels_THW, clip, trace)
     return replace(clip, pixels_THW=pixels_THW, screen_variant=variant)
@@ -104,7 +106,7 @@ def _draw_furniture(
     pen: ImageDraw.ImageDraw, clip: PhantomClip, screen: Screen, variant: int
 ) -> None:
     """Text, logo, badge, ticks and grey bar."""
-    height, width = clip.mask_HW.shape
+    height, width = clip.sector.mask_HW.shape
     badge_is_right = bool(variant % 2)
     text_x = round(0.03 * width) if badge_is_right else round(0.74 * width)
     badge_x = round(0.83 * width) if badge_is_right else round(0.05 * width)
@@ -119,7 +121,7 @@ def _draw_furniture(
     ]
     for number, text in enumerate(lines[: 3 + variant % 3]):
         pen.text((text_x, row + number * line), text, fill=screen.ink, font=_font(line))
-    _draw_badge(pen, (badge_x, row), variant, clip.mask_HW.shape)
+    _draw_badge(pen, (badge_x, row), variant, clip.sector.mask_HW.shape)
     label = f"P{variant} {'ABCDE'[variant // 2]}{7 * variant % 10}"
     below = row + round(0.13 * height)
     pen.text((badge_x, below), label, fill=screen.ink, font=_font(line))
@@ -153,7 +155,7 @@ def _draw_badge(
 
 def _draw_scale(pen: ImageDraw.ImageDraw, clip: PhantomClip, screen: Screen) -> None:
     """Depth ticks each centimetre and the grey bar."""
-    height, width = clip.mask_HW.shape
+    height, width = clip.sector.mask_HW.shape
     column = 2 if screen.tick_side == "left" else width - 3
     inward = 1 if screen.tick_side == "left" else -1
     top = clip.fan.apex_rc[0] + clip.fan.radius_min_px

@@ -72,11 +72,6 @@ class PhantomClip:
     label: str = ""
 
     @property
-    def mask_HW(self) -> npt.NDArray[np.bool_]:
-        """True inside the sector."""
-        return self.sector.mask_HW
-
-    @property
     def fan(self) -> Fan:
         """The exact fan."""
         assert self.sector.fan is not None
@@ -98,7 +93,7 @@ class _Sight:
 SCANNERS: dict[str, Scanner] = {
     "aurora": Scanner(
         "aurora",
-        Optics(0.55, 0.85, 75.0, 2.0, 56.0, 0.95, 0.35, 0.5, -12.0, -50.0),
+        Optics(0.50, 0.80, 75.0, -8.0, 60.0, 1.0, 0.0, 0.0, -6.0, -38.0, -27.0),
         FanLayout(76.0, 0.0, 0.5, 0.07, 0.10, 0.03),
         (140.0, 165.0),
         (76.0, 70.0),
@@ -107,7 +102,7 @@ SCANNERS: dict[str, Scanner] = {
     ),
     "borealis": Scanner(
         "borealis",
-        Optics(0.40, 0.60, 90.0, -3.0, 66.0, 1.05, 0.7, 0.9, -16.0, -56.0),
+        Optics(0.38, 0.60, 90.0, -10.0, 64.0, 1.0, 0.7, 0.8, -10.0, -44.0, -36.0),
         FanLayout(88.0, 0.05, 0.47, 0.08, 0.09, 0.02),
         (135.0, 160.0),
         (88.0, 80.0),
@@ -116,7 +111,7 @@ SCANNERS: dict[str, Scanner] = {
     ),
     "cirrus": Scanner(
         "cirrus",
-        Optics(0.85, 1.15, 60.0, 6.0, 48.0, 0.80, 0.0, 0.0, -8.0, -44.0),
+        Optics(0.80, 1.10, 60.0, -4.0, 54.0, 1.0, 0.0, 0.0, -3.0, -34.0, -27.0),
         FanLayout(66.0, 0.0, 0.53, 0.09, 0.13, 0.04),
         (150.0, 175.0),
         (66.0, 62.0),
@@ -125,7 +120,7 @@ SCANNERS: dict[str, Scanner] = {
     ),
     "delta": Scanner(
         "delta",
-        Optics(0.50, 0.75, 80.0, 0.0, 72.0, 0.70, 0.2, 1.2, -14.0, -52.0),
+        Optics(0.48, 0.75, 80.0, -10.0, 70.0, 0.8, 0.2, 1.1, -8.0, -42.0, -34.0),
         FanLayout(80.0, 0.12, 0.5, 0.08, 0.12, 0.05),
         (145.0, 170.0),
         (80.0, 74.0),
@@ -134,7 +129,7 @@ SCANNERS: dict[str, Scanner] = {
     ),
     "ember": Scanner(
         "ember",
-        Optics(0.65, 0.95, 70.0, -6.0, 44.0, 1.25, 0.5, 0.4, -10.0, -48.0),
+        Optics(0.60, 0.90, 70.0, -8.0, 48.0, 1.15, 0.5, 0.4, -5.0, -42.0, -36.0),
         FanLayout(72.0, 0.03, 0.5, 0.10, 0.08, 0.03),
         (140.0, 160.0),
         (72.0, 68.0),
@@ -156,7 +151,9 @@ def render_clip(
     """Image a view of a heart as an operator would find it; the picture is bare outside the fan.
 
     Args:
+        heart: the patient.
         view: a key of `PLANES`.
+        scanner: one of `SCANNERS`.
         num_frames: consecutive frames from a random phase of the beat.
         size_HW: the whole screen in pixels.
         rng: the only source of chance: probe pose, depth, window, start phase, noise.

@@ -14,7 +14,7 @@ from pydicom.uid import (
 )
 
 from shared.phantom.overlay import SCREENS, Box, strip_box, tissue_box
-from shared.phantom.scanner import SCANNERS, PhantomClip
+from shared.phantom.scanner import SCANNERS, PhantomClip, Pixels
 
 # no person: drawn only to be found again by whoever checks that identity was removed
 _FAMILIES = ("Planted", "Verdichio", "Okonkwell", "Lindqvar", "Petrosyne", "Marchetta", "Hofwindt")
@@ -142,12 +142,13 @@ def _add_pixels(dataset: Dataset, clip: PhantomClip, *, is_colour: bool) -> None
     dataset["PixelData"].VR = "OB"
 
 
-def _coloured(clip: PhantomClip) -> np.ndarray:
+def _coloured(clip: PhantomClip) -> Pixels:
     """Grey fan, tinted screen: (T, H, W, 3)."""
     tint = np.array(SCREENS[SCANNERS[clip.scanner].screen].tint, np.float32)
     colours = clip.pixels_THW[..., None] * tint
-    colours[:, clip.mask_HW] = clip.pixels_THW[:, clip.mask_HW][..., None]
-    return np.rint(colours).astype(np.uint8)
+    colours[:, clip.sector.mask_HW] = clip.pixels_THW[:, clip.sector.mask_HW][..., None]
+    rounded: Pixels = np.rint(colours).astype(np.uint8)
+    return rounded
 
 
 def _regions(clip: PhantomClip) -> list[Dataset]:

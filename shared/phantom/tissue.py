@@ -1,7 +1,7 @@
-"""What lies at each point of a plane at one phase: chamber, valve, wall, and how strongly it echoes.
+"""What lies at each point of a plane at one phase: chamber, wall, and how strongly it echoes.
 
-All structures are placed at end diastole and followed by `motion.to_material`, so their texture moves
-with them; valves open and close by themselves.
+All structures are placed at end diastole and followed by `motion.to_material`, so their texture
+moves with them; valves open and close by themselves.
 """
 
 import math
@@ -10,23 +10,31 @@ from typing import NamedTuple
 
 import numpy as np
 
-from shared.phantom.anatomy import Array, Heart, aortic_opening, mitral_opening
+from shared.phantom.anatomy import Array, Heart
 from shared.phantom.motion import Beat, beat_at, to_material
-from shared.phantom.shapes import Point, Points, capsule, ellipsoid, leaflet
+from shared.phantom.shapes import Points, capsule, ellipsoid
+from shared.phantom.valves import (
+    AORTIC_ANGLE,
+    aortic_centre,
+    leaflet_distance,
+    mitral_centre,
+    mitral_radius_mm,
+    tricuspid_centre,
+)
 
 LABELS = ("background", "LV", "myocardium", "LA", "RV", "RA", "aorta")
 
-BLOOD_DB = -42.0
-MYOCARDIUM_DB = -14.0
-FIBROUS_DB = -5.0
-VALVE_DB = -3.0
-PERICARDIUM_DB = 2.0
-SURROUND_DB = -9.0
-LIVER_DB = -15.0
+# echo strengths in dB against an arbitrary full scale; muscle and blood differ as in scans of good
+# windows, the noise that fills the cavities is the scanner's
+BLOOD_DB = -52.0
+MYOCARDIUM_DB = -26.0
+FIBROUS_DB = -17.0
+VALVE_DB = -17.0
+PERICARDIUM_DB = -10.0
+SURROUND_DB = -28.0
+LIVER_DB = -27.0
 
 _FAR = np.float32(99.0)
-_AORTIC_ANGLE = math.radians(150.0)
-_SEPTAL_ANGLE = math.radians(200.0)
 
 
 class Chambers(NamedTuple):
@@ -45,7 +53,8 @@ class Section:
     """One plane of the heart at one phase.
 
     Attributes:
-        material_xyz: where the tissue of each point was at end diastole.
+        material_xyz: where each point's tissue was at end diastole, moved by the patient's own
+            offset; names the scatterers.
         chambers: signed distances of the labelled structures.
         echo_db: echo strength of the tissue.
         mirror: 0 to 1, how much of that echo is a mirror's (depends on the beam's angle).
@@ -63,13 +72,14 @@ def cut(heart: Heart, phase: float, points_xyz: Points) -> Section:
     material = to_material(beat, points_xyz)
     chambers, outline = _chambers(beat, material)
     echo_db, mirror = _paint(heart, material, chambers, outline)
-    valves = _valves(heart, phase, material)
+    valves = leaflet_distance(heart, phase, material)
     papillary = np.maximum(_papillary(heart, material), chambers.cavity)
     echo_db = _blend(echo_db, papillary, MYOCARDIUM_DB + 1.0, 1.2)
     echo_db = _blend(echo_db, valves, VALVE_DB, 0.6)
     mirror = _blend(mirror, valves, 0.5, 0.6)
-    scatterers = tuple(v + np.float32(heart.roughness_seed % s) for v, s in zip(material, (83, 89, 97), strict=True))
-    return Section(scatterers, chambers, echo_db, mirror)
+    seed = heart.roughness_seed
+    x, y, z = (v + np.float32(seed % s) for v, s in zip(material, (83, 89, 97), strict=True))
+    return Section((x, y, z), chambers, echo_db, mirror)
 
 
 def label_map(chambers: Chambers) -> np.ndarray:
@@ -78,29 +88,6 @@ def label_map(chambers: Chambers) -> np.ndarray:
     for label in (5, 4, 3, 6, 2, 1):
         labels[chambers[label - 1] < 0] = label
     return labels
-
-
-def aortic_centre(heart: Heart) -> Point:
-    """Centre of the aortic annulus at end diastole."""
-    reach = 0.64 * heart.radius_mm
-    return (reach * math.cos(_AORTIC_ANGLE), reach * math.sin(_AORTIC_ANGLE), -1.0)
-
-
-def mitral_radius_mm(heart: Heart) -> float:
-    """Radius of the mitral annulus."""
-    return 0.60 * heart.radius_mm + 1.0
-
-
-def mitral_centre(heart: Heart) -> Point:
-    """Centre of the mitral annulus at end diastole."""
-    reach = -0.34 * heart.radius_mm
-    return (reach * math.cos(_AORTIC_ANGLE), reach * math.sin(_AORTIC_ANGLE), 0.0)
-
-
-def tricuspid_centre(heart: Heart) -> Point:
-    """Centre of the tricuspid annulus, a little nearer the apex than the mitral one."""
-    reach = heart.outer_mm + 11.0 * heart.rv_scale
-    return (reach * math.cos(_SEPTAL_ANGLE), reach * math.sin(_SEPTAL_ANGLE), 4.0)
 
 
 def _chambers(beat: Beat, material: Points) -> tuple[Chambers, Array]:
@@ -161,8 +148,8 @@ def _aorta(heart: Heart, material: Points) -> tuple[Array, Array]:
     reach = 85.0
     lean = reach * math.sin(tilt)
     end = (
-        start[0] + lean * math.cos(_AORTIC_ANGLE),
-        start[1] + lean * math.sin(_AORTIC_ANGLE),
+        start[0] + lean * math.cos(AORTIC_ANGLE),
+        start[1] + lean * math.sin(AORTIC_ANGLE),
         start[2] - reach * math.cos(tilt),
     )
     radius = 11.5 * heart.aorta_scale
@@ -217,65 +204,15 @@ def _papillary(heart: Heart, material: Points) -> Array:
     return nearest
 
 
-def _valves(heart: Heart, phase: float, material: Points) -> Array:
-    """Distance to leaflet tissue of the mitral, tricuspid and aortic valves, minus its thickness."""
-    z = material[2]
-    nearest = np.full(z.shape, _FAR, np.float32)
-    near = np.flatnonzero(np.abs(z - 4.0) < 26.0)
-    x, y, z = (values.reshape(-1)[near] for values in material)
-    opening = mitral_opening(heart, phase)
-    mitral = _atrioventricular(
-        (x, y, z), mitral_centre(heart), _AORTIC_ANGLE, mitral_radius_mm(heart), opening
-    )
-    tricuspid = _atrioventricular(
-        (x, y, z), tricuspid_centre(heart), _SEPTAL_ANGLE, 13.5 * heart.rv_scale, opening
-    )
-    aortic = _aortic_cusps(heart, (x, y, z), aortic_opening(heart, phase))
-    found = np.minimum(np.minimum(mitral - 1.1, tricuspid - 0.8), aortic - 0.7)
-    nearest.reshape(-1)[near] = found
-    return nearest
-
-
-def _atrioventricular(
-    points: Points, centre: Point, angle: float, radius: float, opening: float
-) -> Array:
-    """Two leaflets hinged on a round annulus; the longer one lies towards `angle`."""
-    dx, dy = points[0] - np.float32(centre[0]), points[1] - np.float32(centre[1])
-    height = points[2] - np.float32(centre[2])
-    c, s = np.float32(math.cos(angle)), np.float32(math.sin(angle))
-    along, across = dx * c + dy * s, dy * c - dx * s
-    chord = np.sqrt(np.maximum(np.float32(radius**2) - across * across, 0.0))
-    swing = math.radians(14.0 + 58.0 * opening)
-    front = leaflet(along, height, half_chord=chord, length=1.28, angle=swing)
-    back = leaflet(-along, height, half_chord=chord, length=0.84, angle=swing * 1.05)
-    nearest: Array = np.minimum(front, back)
-    return nearest
-
-
-def _aortic_cusps(heart: Heart, points: Points, opening: float) -> Array:
-    """Three cusps: a star of commissure lines when shut, a triangle near the wall when open."""
-    centre = aortic_centre(heart)
-    radius = 11.5 * heart.aorta_scale
-    dx, dy = points[0] - np.float32(centre[0]), points[1] - np.float32(centre[1])
-    height = -points[2] + np.float32(centre[2])
-    rho = np.hypot(dx, dy)
-    turn = np.float32(2 * math.pi / 3)
-    azimuth = np.mod(np.arctan2(dy, dx) - np.float32(_AORTIC_ANGLE), turn)
-    from_line = rho * np.sin(np.minimum(azimuth, turn - azimuth))
-    # shut cusps are domes: the free edge stands up, the belly hangs towards the ventricle
-    edge = np.abs(from_line - np.float32(0.72 * radius * opening))
-    beyond = np.maximum(np.maximum(-height - 1.0, height - 9.0), 0.0)
-    sheet = np.hypot(edge, beyond)
-    out: Array = np.where(rho < radius * 1.15, sheet, _FAR)
-    return out
-
-
 def _paint(
     heart: Heart, material: Points, chambers: Chambers, outline: Array
 ) -> tuple[Array, Array]:
     """Echo strength and mirror share of everything but valves and papillary muscles."""
     roughness, slow = _textures(heart, material)
-    surround = np.float32(SURROUND_DB) + np.float32(6.0) * slow
+    # fascia and fat lie in sheets around the heart, and fade away from it
+    sheets = np.cos(outline * np.float32(0.55) + np.float32(3.0) * slow + roughness)
+    sheets *= np.exp(np.maximum(outline, 0.0) * np.float32(-1 / 45.0))
+    surround = np.float32(SURROUND_DB) + np.float32(7.0) * slow + np.float32(5.0) * sheets
     below = material[0] * np.float32(-0.77) + material[1] * np.float32(-0.64)
     liver = np.float32(heart.outer_mm + 22.0) - below
     echo = _blend(surround, liver, LIVER_DB, 3.0)
@@ -284,7 +221,8 @@ def _paint(
     sac = np.abs(outline - np.float32(0.8)) - np.float32(1.0)
     echo = _blend(echo, sac, PERICARDIUM_DB, 0.9)
     mirror = _blend(mirror, sac, 0.75, 0.9)
-    muscle = np.float32(MYOCARDIUM_DB + heart.echogenicity_db) + np.float32(2.0) * slow
+    mean_db = MYOCARDIUM_DB + heart.echogenicity_db
+    muscle = np.float32(mean_db) + np.float32(2.0) * roughness + np.float32(4.0) * slow
     echo = _blend(echo, chambers.wall, muscle, 1.0)
     ring = np.maximum(chambers.wall, material[2] - np.float32(3.0))
     echo = _blend(echo, ring, FIBROUS_DB, 1.5)
@@ -309,10 +247,12 @@ def _textures(heart: Heart, material: Points) -> tuple[Array, Array]:
     rng = np.random.default_rng(heart.roughness_seed)
     fields = []
     for wavelength_mm, waves in ((8.0, 3), (37.0, 3)):
-        total = np.float32(0.0)
+        total: Array = np.zeros((), np.float32)
         for _ in range(waves):
             direction = rng.normal(size=3)
-            direction *= rng.uniform(0.6, 1.4) * 2 * math.pi / wavelength_mm / np.linalg.norm(direction)
+            direction *= (
+                rng.uniform(0.6, 1.4) * 2 * math.pi / wavelength_mm / np.linalg.norm(direction)
+            )
             start = rng.uniform(0, 2 * math.pi)
             argument = sum(
                 (v * np.float32(k) for v, k in zip(material, direction, strict=True)),

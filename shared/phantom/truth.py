@@ -9,7 +9,7 @@ from shared.echo.sector import Fan
 from shared.phantom.anatomy import Heart
 from shared.phantom.motion import beat_at, to_space
 from shared.phantom.planes import Pose
-from shared.phantom.tissue import mitral_centre, mitral_radius_mm
+from shared.phantom.valves import mitral_centre, mitral_radius_mm
 
 Points64 = npt.NDArray[np.float64]
 _IN_PLANE_MM = 5.0  # a landmark farther from the plane is not in the picture
