@@ -5,8 +5,6 @@ in its JSON mode, which is its stable face.
 """
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -17,15 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from aggregator.authority import Authority
 from shared.errors import Code, EchoFedError
 from shared.files import sha256_hex, write_bytes
+from shared.flower import flower_environment, listening_ports, stop_tree
 
 CONNECTION = "centre"
 START_TIMEOUT_S = 90.0
-STOP_TIMEOUT_S = 12.0
 COMMAND_TIMEOUT_S = 60.0
 
 
@@ -70,24 +66,6 @@ class RunState:
     @property
     def is_finished(self) -> bool:
         return self.status.startswith("finished")
-
-
-def flower_environment(home: Path) -> dict[str, str]:
-    """The environment of every Flower process: private home, no telemetry, no update check, no installation at run time.
-
-    Foreign ``FLWR_`` variables are dropped, so that nothing of the user's own Flower set-up leaks in.
-    """
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("FLWR_")}
-    path = os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", os.defpath)])
-    return kept | {
-        "PATH": path,
-        "FLWR_HOME": str(home),
-        "FLWR_TELEMETRY_ENABLED": "0",
-        "FLWR_DISABLE_UPDATE_CHECK": "1",
-        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.25",
-        "PYTHONSAFEPATH": "1",
-    }
 
 
 @contextmanager
@@ -231,49 +209,11 @@ def flwr(link: SuperLink, *arguments: str) -> dict[str, Any]:
     raise EchoFedError(Code.RUN_FAILED, f"flwr {arguments[0]} failed: {said[:400]}", "see the SuperLink's log")
 
 
-def stop_tree(process: subprocess.Popen[bytes], *, timeout_s: float = STOP_TIMEOUT_S) -> None:
-    """Stop a process with SIGINT, then everything it started that is still alive.
-
-    Flower's executor and app processes run in sessions of their own and outlive a killed parent; they are looked up
-    before the parent goes.
-    """
-    family = _descendants(process.pid)
-    if process.poll() is None:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            process.terminate()
-    family |= _descendants(process.pid)
-    _, alive = psutil.wait_procs(family, timeout=1.0)
-    for step in (psutil.Process.terminate, psutil.Process.kill):
-        for orphan in alive:
-            _quietly(step, orphan)
-        _, alive = psutil.wait_procs(alive, timeout=3.0)
-    if process.poll() is None:
-        process.kill()
-    process.wait()
-
-
-def _descendants(pid: int) -> set[psutil.Process]:
-    try:
-        return set(psutil.Process(pid).children(recursive=True))
-    except psutil.NoSuchProcess:
-        return set()
-
-
-def _quietly(step: Any, orphan: psutil.Process) -> None:
-    try:
-        step(orphan)
-    except psutil.NoSuchProcess:
-        return
-
-
 def _wait_for_port(process: subprocess.Popen[bytes], link: SuperLink) -> None:
     """Wait until the port is owned by this very process, not merely until somebody answers on it."""
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and process.poll() is None:
-        if link.port in _listening_ports(process.pid):
+        if link.port in listening_ports(process.pid):
             return
         time.sleep(0.1)
     raise EchoFedError(
@@ -281,14 +221,6 @@ def _wait_for_port(process: subprocess.Popen[bytes], link: SuperLink) -> None:
         f"the SuperLink did not start on port {link.port}",
         f"free the port or choose another; last words: {_tail(link.log.read_bytes())}",
     )
-
-
-def _listening_ports(pid: int) -> set[int]:
-    try:
-        connections = psutil.Process(pid).net_connections(kind="tcp")
-    except psutil.NoSuchProcess:
-        return set()
-    return {found.laddr.port for found in connections if found.status == psutil.CONN_LISTEN}
 
 
 def _call(command: Sequence[str], env: Mapping[str, str], *, cwd: Path) -> subprocess.CompletedProcess[bytes]:

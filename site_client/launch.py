@@ -1,0 +1,119 @@
+"""What starting a site's node takes: its settings as plain values, its TLS context and a first look at the centre."""
+
+import http.client
+import ssl
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from shared.errors import Code, EchoFedError
+from shared.files import read_json, write_json
+from site_client.identity import Identity
+from site_client.policy import load_policy
+
+PROBE_TIMEOUT_S = 10.0
+_WAYS_OUT = {
+    Code.CERTIFICATE_EXPIRED: "ask for a new kit if it is the site's certificate; tell the centre if it is the centre's",
+    Code.NODE_REFUSED: "ask the centre whether this site is enrolled, and check this machine's clock",
+    Code.CENTRE_UNREACHABLE: "check the address and the network; is echofed-aggregator federate running?",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class NodeLaunch:
+    """Everything that a node needs to start.
+
+    Args:
+        site: site code.
+        address: ``host:port`` of the centre's front.
+        config: the site's settings file; the app that answers messages reads it.
+        policy: the site's policy file; its approved bundles are read anew for every bundle.
+        identity: the folder with node key, certificate and CA.
+        ledger: the site's ledger, where refusals are recorded.
+        home: folder for Flower's own files.
+        runtime_port: loopback port on which the node and its app meet.
+        heartbeat_s: seconds between signs of life; a lost node is noticed after two of them (Flower: 10 to 1800).
+        patience_s: how long a refusal or a silent centre is borne before the node gives up.
+    """
+
+    site: str
+    address: str
+    config: Path
+    policy: Path
+    identity: Path
+    ledger: Path
+    home: Path
+    runtime_port: int
+    heartbeat_s: int = 30
+    patience_s: float = 180.0
+
+    def approved(self) -> frozenset[str]:
+        """The approved bundle hashes of the policy as it stands now."""
+        return frozenset(load_policy(self.policy).approved_bundles)
+
+
+def write_launch(launch: NodeLaunch, path: Path) -> None:
+    """Write the launch file that the node's process reads."""
+    document = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(launch).items()}
+    write_json(path, document)
+
+
+def read_launch(path: Path) -> NodeLaunch:
+    """Read a launch file."""
+    document: dict[str, Any] = read_json(path)
+    paths = {key: Path(document[key]) for key in ("config", "policy", "identity", "ledger", "home")}
+    return NodeLaunch(**{**document, **paths})
+
+
+def client_context(identity: Identity) -> ssl.SSLContext:
+    """TLS that trusts the centre's CA alone and shows the site's certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_verify_locations(str(identity.ca))
+    context.load_cert_chain(str(identity.certificate), str(identity.tls_key))
+    return context
+
+
+def probe(identity: Identity, address: str) -> None:
+    """Look once whether the centre lets this site in and answers.
+
+    Raises:
+        EchoFedError: CERTIFICATE_EXPIRED, NODE_REFUSED or CENTRE_UNREACHABLE.
+    """
+    connection = http.client.HTTPSConnection(address, timeout=PROBE_TIMEOUT_S, context=client_context(identity))
+    try:
+        connection.request("GET", "/health")
+        status = connection.getresponse().status
+    except (OSError, http.client.HTTPException) as error:
+        raise failure(code_of_failure(error), address) from error
+    finally:
+        connection.close()
+    if status == http.HTTPStatus.FORBIDDEN:
+        raise failure(Code.NODE_REFUSED, address)
+    if status >= http.HTTPStatus.BAD_REQUEST:
+        raise failure(Code.CENTRE_UNREACHABLE, address)
+
+
+def code_of_failure(error: BaseException) -> Code:
+    """The code of a connection that failed, by what TLS said.
+
+    OpenSSL reports the other side's opinion of our certificate as an alert, and its own opinion of theirs as a failed
+    verification; only the texts tell the reasons apart.
+    """
+    text = f"{error} {error.__cause__ or ''} {error.__context__ or ''}".lower().replace("_", " ")
+    if "certificate expired" in text or "certificate has expired" in text:
+        return Code.CERTIFICATE_EXPIRED
+    if "certificate verify failed" in text or "alert" in text:
+        return Code.NODE_REFUSED
+    return Code.CENTRE_UNREACHABLE
+
+
+def failure(code: Code, address: str) -> EchoFedError:
+    """The error of a node that cannot join, with its way out."""
+    messages = {
+        Code.CERTIFICATE_EXPIRED: "a certificate on the way to the centre has ended",
+        Code.NODE_REFUSED: f"the centre at {address} refuses this site",
+        Code.CENTRE_UNREACHABLE: f"the centre at {address} does not answer",
+    }
+    message = messages.get(code, f"the node ended with {code.name}")
+    return EchoFedError(code, message, _WAYS_OUT.get(code, "see the log above"))
