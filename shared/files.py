@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,11 +19,27 @@ from safetensors.numpy import save as save_safetensors
 from shared.errors import Code, EchoFedError
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 def sha256_hex(data: bytes) -> str:
     """SHA-256 of the bytes, in lower-case hex."""
     return hashlib.sha256(data).hexdigest()
+
+
+def expect_file_name(name: str) -> str:
+    """Return a name from elsewhere if it can name a folder here and nothing outside it.
+
+    Raises:
+        EchoFedError: WIRE_INVALID.
+    """
+    if not _FILE_NAME.fullmatch(name):
+        raise EchoFedError(
+            Code.WIRE_INVALID,
+            f"{name[:64]!r} cannot name a file",
+            "use letters, digits, dots, dashes and underscores, at most 128",
+        )
+    return name
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""What the centre can ask of its sites: action -> function of the grid, the settings file and the request."""
+"""What the centre can ask of its sites: action -> function of grid, settings file and request."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,5 +9,7 @@ ACTIONS: Registry[Callable[..., dict[str, Any]]] = Registry(
     "action",
     {
         "roll_call": "aggregator.rounds.roll_call:run",
+        "increment": "aggregator.rounds.actions:increment",
+        "delivery": "aggregator.rounds.actions:delivery",
     },
 )

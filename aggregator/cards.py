@@ -1,0 +1,49 @@
+"""Which experts count, their cards, and the weights that a site still lacks."""
+
+from collections.abc import Collection, Iterable
+
+from aggregator.centre import Centre
+from aggregator.schema import Expert
+from shared.echo.expert import ExpertCard, FusionCard, load_expert, read_expert_card
+
+
+def active_experts(centre: Centre) -> tuple[str, ...]:
+    """Ids of the experts that a new fusion holds, in the order of their arrival.
+
+    Of several experts for the same datasets of a site only the newest counts, and none whose site,
+    though reachable, announces none of its datasets any more.
+    """
+    announced = {(row.site, row.dataset) for row in centre.state.announcements()}
+    newest: dict[tuple[str, ...], Expert] = {}
+    for row in centre.state.experts():
+        datasets = tuple(row.card["datasets"])
+        if any((row.site, dataset) in announced for dataset in datasets):
+            newest[(row.site, *datasets)] = row
+    kept = {row.id for row in newest.values()}
+    return tuple(row.id for row in centre.state.experts() if row.id in kept)
+
+
+def expert_cards(centre: Centre) -> dict[str, ExpertCard]:
+    """Cards of all experts by id."""
+    return {row.id: read_expert_card(row.card) for row in centre.state.experts()}
+
+
+def weights_to_send(
+    centre: Centre, cards: Iterable[ExpertCard], received: Collection[str]
+) -> dict[str, bytes]:
+    """Weights by expert id, without those that lie at the site.
+
+    Raises:
+        EchoFedError: CHECKPOINT_CORRUPT where the centre's own copy is damaged.
+    """
+    return {
+        card.id: load_expert(centre.expert_folder(card.id))[1]
+        for card in cards
+        if card.weights_sha256 not in received
+    }
+
+
+def cards_of(centre: Centre, fusion: FusionCard) -> tuple[ExpertCard, ...]:
+    """Cards of a fusion's experts in the order of its blocks."""
+    known = expert_cards(centre)
+    return tuple(known[block.expert] for block in fusion.blocks)

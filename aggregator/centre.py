@@ -1,0 +1,59 @@
+"""The open centre: settings, folders, state, ledger and bank, from its settings file."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from aggregator.authority import Authority
+from aggregator.feature_bank import FeatureBank
+from aggregator.settings import AggregatorSettings
+from aggregator.state import State, open_state
+from shared.ledger import Ledger
+from shared.settings import load_settings
+
+
+@dataclass(frozen=True, slots=True)
+class Centre:
+    """An open centre."""
+
+    folder: Path
+    settings: AggregatorSettings
+    state: State
+    ledger: Ledger
+    bank: FeatureBank
+
+    @property
+    def authority(self) -> Authority:
+        """Its certificate authority."""
+        return Authority(self.folder / "ca")
+
+    @property
+    def superlink_folder(self) -> Path:
+        return self.folder / "superlink"
+
+    def expert_folder(self, expert: str) -> Path:
+        """Where card and weights of an expert lie."""
+        return self.folder / "experts" / expert
+
+    def fusion_folder(self, fusion: str) -> Path:
+        """Where card and weights of a fusion lie."""
+        return self.folder / "fusions" / fusion
+
+    @property
+    def tracking_uri(self) -> str:
+        """MLflow's tracking URI: the setting, or a file in the folder."""
+        return self.settings.store.tracking or f"sqlite:///{self.folder / 'mlflow.sqlite'}"
+
+
+def open_centre(config: Path, overrides: Sequence[str] = ()) -> Centre:
+    """Open the centre that a settings file describes.
+
+    Raises:
+        EchoFedError: CONFIG_MISSING, CONFIG_INVALID, CONFIG_UNKNOWN_KEY, STATE_NEWER.
+    """
+    settings = load_settings(AggregatorSettings, config, overrides)
+    folder = (config.parent / settings.folder).resolve()
+    state = open_state(folder, settings.store.database)
+    return Centre(
+        folder, settings, state, Ledger(folder / "ledger.sqlite"), FeatureBank(folder / "bank")
+    )

@@ -1,0 +1,20 @@
+"""The subcommands of ``echofed-aggregator``, one line each."""
+
+from collections.abc import Callable
+
+from shared.registry import Registry
+
+COMMANDS: Registry[Callable[..., None]] = Registry(
+    "command",
+    {
+        "init": "aggregator.commands.setup:init",
+        "enrol": "aggregator.commands.enrol:enrol",
+        "federate": "aggregator.commands.federate:federate",
+        "status": "aggregator.commands.status:status",
+        "increment": "aggregator.commands.increment:increment",
+        "fuse": "aggregator.commands.fuse:fuse",
+        "promote": "aggregator.commands.promote:promote",
+        "rollback": "aggregator.commands.promote:rollback",
+        "audit": "aggregator.commands.audit:audit",
+    },
+)

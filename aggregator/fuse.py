@@ -1,0 +1,178 @@
+"""Make a fusion from the bank alone: choose exports, train once per recipe, score, store."""
+
+import hashlib
+import logging
+from collections.abc import Callable, Collection
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+import rfc8785
+
+from aggregator.cards import active_experts
+from aggregator.centre import Centre
+from aggregator.feature_bank import DatasetRows, JoinedRows, dataset_name
+from aggregator.fusion.evaluate import fuse_rows, is_scored, score_rows
+from aggregator.fusion.train import FusionTrials, Provenance, train_fusions
+from aggregator.schema import Fusion
+from aggregator.state import iso
+from shared.echo.expert import FusionCard, save_checkpoint
+from shared.errors import Code, EchoFedError
+from shared.models.fusion import ScoreFusion
+from shared.settings import dump_settings
+
+log = logging.getLogger(__name__)
+Note = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a fusion is made of.
+
+    Args:
+        experts: ids in the order of the blocks.
+        contents: dataset name -> hash of the content that is used.
+        fresh: datasets with every export of the content that a present site announces.
+        cached: datasets of which stored exports are used as they are.
+        missing: announced datasets without any export.
+    """
+
+    experts: tuple[str, ...]
+    contents: dict[str, str]
+    fresh: tuple[str, ...]
+    cached: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+def choose(centre: Centre, present: Collection[str]) -> Choice:
+    """Choose experts and contents from what is announced and banked.
+
+    Args:
+        centre: the open centre.
+        present: sites that answered just now; empty for a fusion from the bank alone.
+
+    Raises:
+        EchoFedError: NOTHING_TO_DO where no announced dataset has an export.
+    """
+    experts = active_experts(centre)
+    choice = Choice(experts, {}, (), (), ())
+    fresh: list[str] = []
+    cached: list[str] = []
+    missing: list[str] = []
+    for row in centre.state.announcements():
+        name = f"{row.site}/{row.dataset}"
+        content = _best_content(centre, name, row.hash)
+        if content is None:
+            missing.append(name)
+            continue
+        choice.contents[name] = content
+        lacking = centre.bank.lacks({name: row.hash}, experts)
+        (fresh if row.site in present and not lacking else cached).append(name)
+    if not choice.contents:
+        raise EchoFedError(
+            Code.NOTHING_TO_DO,
+            "no announced dataset has an export in the bank",
+            "train an expert at a site, allow its artefacts in policy.yaml, and run increment",
+        )
+    held = {entry.card.expert for entry in centre.bank.entries()}
+    usable = tuple(expert for expert in experts if expert in held)
+    return Choice(usable, choice.contents, tuple(fresh), tuple(cached), tuple(missing))
+
+
+def fuse(
+    centre: Centre, choice: Choice, *, clock: Callable[[], datetime], note: Note | None = None
+) -> Fusion:
+    """Train a fusion from the bank, or return the one that was trained from the very same things.
+
+    Args:
+        centre: the open centre; checkpoint, report and row are stored there.
+        choice: what to fuse.
+        clock: aware time.
+        note: told how far training is.
+    """
+    recipe = _recipe(centre, choice)
+    for row in centre.state.fusions():
+        if row.recipe == recipe:
+            return row
+    joined = centre.bank.join(choice.experts, choice.contents)
+    fusions = centre.state.fusions()
+    provenance = Provenance(
+        created=iso(clock()),
+        parent=fusions[-1].id if fusions else "",
+        fresh=choice.fresh,
+        cached=choice.cached,
+    )
+
+    def progress(variant: str, epoch: int, epochs: int) -> None:
+        if note is not None:
+            note(f"variant {variant}, epoch {epoch} of at most {epochs}")
+
+    trials = train_fusions(joined, centre.settings.fusion, provenance, progress=progress)
+    return _keep(centre, joined, trials, recipe, choice, clock=clock)
+
+
+def _keep(
+    centre: Centre,
+    joined: JoinedRows,
+    trials: FusionTrials,
+    recipe: str,
+    choice: Choice,
+    *,
+    clock: Callable[[], datetime],
+) -> Fusion:
+    best = trials.best
+    save_checkpoint(centre.fusion_folder(best.card.id), best.card, best.weights)
+    report = {
+        "variant": best.card.variant,
+        "validation": {name: one.validation for name, one in trials.by_variant.items()},
+        "fresh": list(choice.fresh),
+        "cached": list(choice.cached),
+        "missing": list(choice.missing),
+        "datasets": {rows.name: held_out(best.fusion, best.card, rows) for rows in joined.datasets},
+    }
+    row = Fusion(best.card.id, recipe, iso(clock()), dict(choice.contents), report)
+    centre.state.add_fusion(row)
+    log.info("fusion %s trained as variant %s", best.card.id, best.card.variant)
+    return row
+
+
+def held_out(fusion: ScoreFusion, card: FusionCard, rows: DatasetRows) -> dict[str, Any]:
+    """Scores of a fusion on the banked test rows of a dataset, and mean id scores by expert."""
+    fused = fuse_rows(fusion, rows)
+    scores = score_rows(rows, fused.log_probabilities_NV, fusion.views)
+    scored_N = is_scored(rows, "test")
+    if scores is None:
+        return {"origin": rows.origin, "num_frames": 0}
+    means = fused.id_scores_NE[scored_N].mean(axis=0)
+    blocks = zip(card.blocks, means, strict=True)
+    return {
+        "origin": rows.origin,
+        "num_frames": scores.frames.num,
+        "frames": asdict(scores.frames),
+        "clips": asdict(scores.clips),
+        "id_scores": {block.expert: float(mean) for block, mean in blocks},
+    }
+
+
+def _best_content(centre: Centre, name: str, announced: str) -> str | None:
+    """The announced content if the bank has any export of it, else the last one that was banked."""
+    here = [e.card.dataset_hash for e in centre.bank.entries() if dataset_name(e.card) == name]
+    if announced in here:
+        return announced
+    return here[-1] if here else None
+
+
+def _recipe(centre: Centre, choice: Choice) -> str:
+    """Hash of the exports in use, the order of the experts and the settings of training."""
+    used = sorted(
+        entry.sha256
+        for entry in centre.bank.entries()
+        if entry.card.expert in choice.experts
+        and choice.contents.get(dataset_name(entry.card)) == entry.card.dataset_hash
+    )
+    document: dict[str, Any] = {
+        "exports": used,
+        "experts": list(choice.experts),
+        "settings": dump_settings(centre.settings.fusion),
+    }
+    return hashlib.sha256(rfc8785.dumps(document)).hexdigest()

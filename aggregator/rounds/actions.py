@@ -1,0 +1,74 @@
+"""The actions of a Flower run: open the centre, bind the grid, run the rounds."""
+
+import fcntl
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from flwr.serverapp import Grid
+
+from aggregator.centre import Centre, open_centre
+from aggregator.rounds import exchange
+from aggregator.rounds.increment import run_delivery, run_increment
+from aggregator.rounds.round import Ask
+from aggregator.schema import Step
+from aggregator.state import iso
+from shared.errors import Code, EchoFedError
+from shared.log import set_up_log
+
+
+def increment(grid: Grid, config: Path, request: dict[str, Any]) -> dict[str, Any]:
+    """Run an increment.
+
+    Args:
+        grid: Flower's grid.
+        config: the centre's settings file.
+        request: ``increment`` (id of an open row), ``overrides`` of settings, ``submitted`` (seconds
+            since the epoch, when the run was asked for).
+    """
+    centre, ask = _open(grid, config, request)
+    with _alone(centre):
+        _note_start(centre, request)
+        return run_increment(centre, ask, str(request["increment"]))
+
+
+def delivery(grid: Grid, config: Path, request: dict[str, Any]) -> dict[str, Any]:
+    """Bring the fusion of the request to every site that can be reached."""
+    centre, ask = _open(grid, config, request)
+    return run_delivery(centre, ask, str(request["fusion"]))
+
+
+def _open(grid: Grid, config: Path, request: dict[str, Any]) -> tuple[Centre, Ask]:
+    set_up_log(site="centre")
+    centre = open_centre(config, request.get("overrides", ()))
+    timeout_s = float(centre.settings.federation.reply_timeout_s)
+    return centre, partial(exchange.ask, grid, timeout_s=timeout_s)
+
+
+@contextmanager
+def _alone(centre: Centre) -> Iterator[None]:
+    """Hold the centre's increment lock; it falls with the process that holds it."""
+    with (centre.folder / "increment.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise EchoFedError(
+                Code.RUN_FAILED, "another increment is running", "wait for it, or stop its run"
+            ) from error
+        yield
+
+
+def _note_start(centre: Centre, request: dict[str, Any]) -> None:
+    """Keep how long Flower took from the command to here."""
+    seconds = max(0.0, time.time() - float(request.get("submitted", time.time())))
+    number = centre.state.next_attempt(str(request["increment"]))
+    now = iso(datetime.fromtimestamp(time.time() - seconds, UTC))
+    centre.state.add_step(
+        Step(
+            str(request["increment"]), number, "start", now, seconds, time.process_time(), 0, 0, {}
+        )
+    )

@@ -1,0 +1,71 @@
+"""Second round: fetch the experts that the centre does not know by the hash of their weights."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from aggregator.rounds.describe import Offer, Roll
+from aggregator.rounds.round import Round
+from shared.echo.expert import read_expert_card, save_checkpoint
+from shared.errors import Code, EchoFedError
+from shared.files import expect_file_name
+from shared.payload import Payload
+
+REQUEST = "query.experts"
+
+
+def collect_experts(current: Round, roll: Roll) -> None:
+    """Fetch what is new and store card and weights of each expert under its id.
+
+    Args:
+        current: the round; nobody is asked where nothing is new.
+        roll: what the sites offer.
+    """
+    known = {row.weights_sha256 for row in current.centre.state.experts()}
+    wanted = {
+        site: {offer.id: offer for offer in offers if offer.sha256 not in known}
+        for site, offers in roll.offers.items()
+    }
+
+    def take(site: str, reply: Payload) -> None:
+        receipt = current.tally.note_receipt(site, reply)
+        current.tally.note_kept("expert", site, receipt)
+        for document in reply.body.get("cards", ()):
+            name = str(document.get("id", ""))[:128]
+            try:
+                weights = _store(current, site, document, reply.blobs.get(name, b""), wanted[site])
+            except EchoFedError as error:
+                if error.code is Code.DISK_FULL:
+                    raise
+                current.tally.note_refusal("expert", site, error, expert=name)
+                continue
+            current.tally.note_arrival("expert", site, weights, expert=name)
+
+    requests = {site: Payload({"ids": sorted(offers)}) for site, offers in wanted.items() if offers}
+    current.collect(REQUEST, requests, take)
+
+
+def _store(
+    current: Round,
+    site: str,
+    document: dict[str, Any],
+    weights: bytes,
+    wanted: Mapping[str, Offer],
+) -> bytes:
+    name = str(document.get("id", ""))
+    if name not in wanted:
+        raise EchoFedError(
+            Code.WIRE_INVALID,
+            f"site {site!r} sent an expert that nobody asked for",
+            "it was dropped",
+        )
+    card = read_expert_card(document)
+    taken = any(row.id == name and row.site != site for row in current.centre.state.experts())
+    if card.site != site or card.weights_sha256 != wanted[name].sha256 or taken:
+        raise EchoFedError(
+            Code.IDENTITY_MISMATCH,
+            f"expert {name!r} of site {site!r} is not the one it announced",
+            "the site may train and announce it again",
+        )
+    save_checkpoint(current.centre.expert_folder(expect_file_name(name)), card, weights)
+    current.centre.state.add_expert(card, now=current.clock())
+    return weights
