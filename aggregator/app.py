@@ -1,4 +1,4 @@
-"""The centre's Flower app: one run is one action, called with the grid and written out as an outcome file."""
+"""The centre's Flower app: one run is one action, and its outcome is written to a file."""
 
 import json
 import logging
@@ -20,12 +20,13 @@ Action = Callable[[Grid, Path, dict[str, Any]], dict[str, Any]]
 app = ServerApp()
 
 
-@app.main()
+@app.main()  # type: ignore[untyped-decorator]
 def main(grid: Grid, context: Context) -> None:
     """Run the action that the run configuration names.
 
-    The run configuration holds ``config`` (path of ``aggregator.yaml``), ``action`` (a name of ``ACTIONS``),
-    ``request`` (JSON object handed to the action) and ``outcome`` (path of the file that says how it went).
+    The run configuration holds ``config`` (path of ``aggregator.yaml``), ``action`` (a name of
+    ``ACTIONS``), ``request`` (JSON object handed to the action) and ``outcome`` (path of the file
+    that says how it went).
     """
     run = context.run_config
     outcome = Path(str(run["outcome"]))
@@ -33,10 +34,15 @@ def main(grid: Grid, context: Context) -> None:
         action: Action = ACTIONS[str(run["action"])]
         result = action(grid, Path(str(run["config"])), json.loads(str(run["request"])))
     except EchoFedError as error:
-        write_json(outcome, {"error": int(error.code), "message": error.message, "hint": error.hint})
+        write_json(
+            outcome, {"error": int(error.code), "message": error.message, "hint": error.hint}
+        )
         raise
     except Exception:
         log.exception("action %s failed", run["action"])
-        write_json(outcome, {"error": int(Code.INTERNAL), "message": "the action failed", "hint": "see the log"})
+        write_json(
+            outcome,
+            {"error": int(Code.INTERNAL), "message": "the action failed", "hint": "see the log"},
+        )
         raise
     write_json(outcome, {"result": result})

@@ -1,4 +1,4 @@
-"""The centre's private certificate authority: one key that signs its own server and every admitted site."""
+"""The centre's private certificate authority: signs its own server and every admitted site."""
 
 import ipaddress
 import os
@@ -64,7 +64,9 @@ def create_authority(folder: Path, federation: str, *, now: datetime) -> Authori
     authority = Authority(folder)
     if authority.ca_key.exists():
         raise EchoFedError(
-            Code.ALREADY_EXISTS, "this centre already has a certificate authority", "use another folder"
+            Code.ALREADY_EXISTS,
+            "this centre already has a certificate authority",
+            "use another folder",
         )
     key = ec.generate_private_key(ec.SECP384R1())
     name = _name(f"{federation} authority", federation)
@@ -126,13 +128,20 @@ def read_request(csr_pem: bytes) -> x509.CertificateSigningRequest:
             raise InvalidSignature
     except (ValueError, InvalidSignature) as error:
         raise EchoFedError(
-            Code.WIRE_INVALID, "the certificate request is damaged", "ask the site to run init again"
+            Code.WIRE_INVALID,
+            "the certificate request is damaged",
+            "ask the site to run init again",
         ) from error
     return csr
 
 
 def sign_site_certificate(
-    authority: Authority, csr: x509.CertificateSigningRequest, site: str, *, now: datetime, valid: timedelta
+    authority: Authority,
+    csr: x509.CertificateSigningRequest,
+    site: str,
+    *,
+    now: datetime,
+    valid: timedelta,
 ) -> x509.Certificate:
     """Sign the certificate with which a site's node opens connections; it cannot act as a server.
 
@@ -186,13 +195,19 @@ def _issue(
         .add_extension(x509.ExtendedKeyUsage([usage]), critical=True)
         .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key), critical=False
+        )
         .sign(signer, hashes.SHA384())
     )
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, now: datetime, valid: timedelta
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePublicKey,
+    now: datetime,
+    valid: timedelta,
 ) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()

@@ -1,7 +1,8 @@
-"""Admission of sites: a one-time kit goes out, a signed request comes back, a certificate is returned.
+"""Admission of sites: a one-time kit goes out, a request comes back, a certificate is returned.
 
-The request is bound to the kit by an HMAC under the one-time token, so that a request which somebody else slipped in
-is refused. A site's node key, its certificate and its name at the SuperLink are one and the same identity.
+The request is bound to the kit by an HMAC under the one-time token, so that a request which
+somebody else slipped in is refused. A site's node key, its certificate and its name at the
+SuperLink are one and the same identity.
 """
 
 import hashlib
@@ -10,7 +11,6 @@ import re
 import secrets
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any, Literal
 
 from cryptography.hazmat.primitives import serialization
@@ -32,7 +32,8 @@ class Enrolment:
     """What the centre knows of one site's admission.
 
     Args:
-        site: site code; also the node's name at the SuperLink and the common name of the certificate.
+        site: site code; also the node's name at the SuperLink and the common name of the
+            certificate.
         status: invited (kit out), approved (certificate signed) or revoked.
         token_key: SHA-256 of the one-time token in hex; empty once it is used.
         token_expires: ISO time after which the kit is worthless.
@@ -53,7 +54,13 @@ class Enrolment:
 
 
 def invite(
-    authority: Authority, site: str, *, address: str, federation: str, now: datetime, valid: timedelta = KIT_VALID
+    authority: Authority,
+    site: str,
+    *,
+    address: str,
+    federation: str,
+    now: datetime,
+    valid: timedelta = KIT_VALID,
 ) -> dict[str, Any]:
     """Invite a site, or renew the certificate of one that is already in.
 
@@ -66,7 +73,8 @@ def invite(
         valid: life of the one-time token.
 
     Returns:
-        The kit: a JSON document with the CA, the address and the token. It is a secret until it is used.
+        The kit: a JSON document with the CA, the address and the token. It is a secret until it is
+        used.
     """
     expect_site_code(site)
     token = secrets.token_urlsafe(32)
@@ -105,11 +113,12 @@ def approve(
         valid: life of the certificate.
 
     Returns:
-        The enrolment, still to be registered with the SuperLink where ``node_id`` is None, and the certificate
-        document for the site to import.
+        The enrolment, still to be registered with the SuperLink where ``node_id`` is None, and the
+        certificate document for the site to import.
 
     Raises:
-        EchoFedError: TOKEN_INVALID, WIRE_INVALID, or IDENTITY_MISMATCH where the site already has another key.
+        EchoFedError: TOKEN_INVALID, WIRE_INVALID, or IDENTITY_MISMATCH where the site already has
+            another key.
     """
     expect_format(request, {"site", "request", "proof"})
     entry = find(authority, expect_site_code(request["site"]))
@@ -117,9 +126,11 @@ def approve(
     _expect_token(entry, request["site"], pem, str(request["proof"]), now)
     assert entry is not None
     csr = read_request(pem)
-    public_key = csr.public_key().public_bytes(
-        serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
-    ).decode()
+    public_key = (
+        csr.public_key()
+        .public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+        .decode()
+    )
     if entry.public_key and entry.public_key != public_key:
         raise EchoFedError(
             Code.IDENTITY_MISMATCH,
@@ -206,15 +217,21 @@ def expect_format(document: dict[str, Any], keys: set[str]) -> None:
     """Refuse a document of a newer release or one with parts missing."""
     if not isinstance(document.get("format"), int) or document["format"] > FORMAT:
         raise EchoFedError(
-            Code.WIRE_INVALID, "the document was written by another release", "update this installation"
+            Code.WIRE_INVALID,
+            "the document was written by another release",
+            "update this installation",
         )
     if missing := keys - document.keys():
         raise EchoFedError(
-            Code.WIRE_INVALID, f"the document lacks {', '.join(sorted(missing))}", "ask for it again"
+            Code.WIRE_INVALID,
+            f"the document lacks {', '.join(sorted(missing))}",
+            "ask for it again",
         )
 
 
-def _expect_token(entry: Enrolment | None, site: str, pem: bytes, proof: str, now: datetime) -> None:
+def _expect_token(
+    entry: Enrolment | None, site: str, pem: bytes, proof: str, now: datetime
+) -> None:
     hint = f"run enrol {site} and send the new kit to the site"
     if entry is None or not entry.token_key:
         raise EchoFedError(Code.TOKEN_INVALID, f"no kit of site {site!r} is open", hint)
@@ -222,7 +239,9 @@ def _expect_token(entry: Enrolment | None, site: str, pem: bytes, proof: str, no
         raise EchoFedError(Code.TOKEN_INVALID, f"the kit of site {site!r} has expired", hint)
     expected = hmac.new(bytes.fromhex(entry.token_key), site.encode() + b"\0" + pem, hashlib.sha256)
     if not hmac.compare_digest(expected.hexdigest(), proof):
-        raise EchoFedError(Code.TOKEN_INVALID, f"the request does not belong to the kit of {site!r}", hint)
+        raise EchoFedError(
+            Code.TOKEN_INVALID, f"the request does not belong to the kit of {site!r}", hint
+        )
 
 
 def _token_key(token: str) -> str:
@@ -230,4 +249,6 @@ def _token_key(token: str) -> str:
 
 
 def _save(authority: Authority, entry: Enrolment) -> None:
-    write_json(authority.folder / "sites" / f"{entry.site}.json", {"format": FORMAT, **asdict(entry)})
+    write_json(
+        authority.folder / "sites" / f"{entry.site}.json", {"format": FORMAT, **asdict(entry)}
+    )

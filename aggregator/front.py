@@ -1,8 +1,9 @@
-"""The TLS front: the only port that sites reach; it lets them through to the fleet paths and to nothing else.
+"""The TLS front: the only port that sites reach; it leads to the fleet paths and nowhere else.
 
-Flower serves operators, sites and apps on one port, so whoever reaches that port can start runs and register nodes.
-The SuperLink therefore stays on loopback and this reverse proxy stands before it. A connection needs a certificate of
-the centre's own authority; the key in Flower's signed headers must be the certificate's key and must not be revoked.
+Flower serves operators, sites and apps on one port, so whoever reaches that port can start runs and
+register nodes. The SuperLink therefore stays on loopback and this reverse proxy stands before it. A
+connection needs a certificate of the centre's own authority; the key in Flower's signed headers
+must be the certificate's key and must not be revoked.
 """
 
 import asyncio
@@ -69,12 +70,12 @@ class PeerProtocol(H11Protocol):
         super().connection_made(transport)
         channel = transport.get_extra_info("ssl_object")
         peer = channel.getpeercert(binary_form=True) if channel else None
-        inner: ASGIApp = self.app  # type: ignore[assignment]
+        inner: ASGIApp = self.app
 
         async def with_peer(scope: Scope, receive: Receive, send: Send) -> None:
             await inner({**scope, _PEER: peer}, receive, send)
 
-        self.app = with_peer  # type: ignore[assignment]
+        self.app = with_peer
 
 
 class BodyTooLargeError(Exception):
@@ -95,7 +96,9 @@ class Admission:
         line = key.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
         if line.decode() in revoked_keys(self.authority):
             return "revoked"
-        pem = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+        pem = key.public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
         if claimed_key is not None and _decode(claimed_key) != pem:
             return "the signed headers name another key than the certificate"
         return ""
@@ -142,12 +145,18 @@ def build_front(link: SuperLink) -> Starlette:
         routes=[
             Route("/v1/fleet/{call}", fleet, methods=["POST"]),
             Route("/health", health, methods=["GET"]),
-            Route("/{rest:path}", elsewhere, methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]),
+            Route(
+                "/{rest:path}",
+                elsewhere,
+                methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"],
+            ),
         ]
     )
 
 
-async def forward(client: httpx.AsyncClient, request: Request, path: str, *, limit: int) -> Response:
+async def forward(
+    client: httpx.AsyncClient, request: Request, path: str, *, limit: int
+) -> Response:
     """Pass a request on and stream the answer back, holding neither body in memory.
 
     Args:
@@ -186,7 +195,7 @@ async def limited(request: Request, limit: int) -> AsyncIterator[bytes]:
 
 
 async def passed_on(answer: httpx.Response) -> AsyncIterator[bytes]:
-    """The chunks of an answer; its connection is released when the last one is through or the site is gone."""
+    """The chunks of an answer; its connection is released after the last one."""
     try:
         async for chunk in answer.aiter_raw():
             yield chunk
@@ -217,7 +226,7 @@ def running_front(link: SuperLink, *, host: str, port: int) -> Iterator[int]:
             http=PeerProtocol,
             ws="none",
             lifespan="off",
-            proxy_headers=False,  # nobody stands before this door whose word on the sender we would take
+            proxy_headers=False,  # nobody before this door is believed about the sender
             server_header=False,
             access_log=False,
             log_config=None,
@@ -241,7 +250,9 @@ def running_front(link: SuperLink, *, host: str, port: int) -> Iterator[int]:
 def _serve(server: uvicorn.Server) -> None:
     try:
         server.run()
-    except SystemExit:  # uvicorn's way of saying that the port is taken; the waiting side reports it
+    except (
+        SystemExit
+    ):  # uvicorn's way of saying that the port is taken; the waiting side reports it
         return
 
 
@@ -251,7 +262,9 @@ def _await_port(server: uvicorn.Server, thread: threading.Thread, port: int) -> 
         time.sleep(0.02)
     if not server.started:
         raise EchoFedError(
-            Code.CENTRE_UNREACHABLE, f"the front did not start on port {port}", "free the port or choose another"
+            Code.CENTRE_UNREACHABLE,
+            f"the front did not start on port {port}",
+            "free the port or choose another",
         )
     sockets: list[Any] = [entry for listener in server.servers for entry in listener.sockets]
     return int(sockets[0].getsockname()[1])

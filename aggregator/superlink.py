@@ -1,7 +1,7 @@
-"""The SuperLink: Flower's server, held on loopback with TLS and registered node keys, driven by its own commands.
+"""The SuperLink: Flower's server on loopback with TLS and node keys, driven by its own commands.
 
-Nothing here imports Flower: the server is a child process and the Control API is reached through the ``flwr`` command
-in its JSON mode, which is its stable face.
+Nothing here imports Flower: the server is a child process and the Control API is reached through
+the ``flwr`` command in its JSON mode, which is its stable face.
 """
 
 import json
@@ -54,7 +54,7 @@ class SuperLink:
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """One Flower run: its status (``pending``, ``starting``, ``running``, ``finished:completed`` ...) and traffic."""
+    """One Flower run: status (``pending``, ``running``, ``finished:completed`` ...) and traffic."""
 
     run_id: str
     status: str
@@ -70,10 +70,11 @@ class RunState:
 
 @contextmanager
 def running_superlink(link: SuperLink) -> Iterator[subprocess.Popen[bytes]]:
-    """Hold a SuperLink: started, its port owned by that very process; stopped with all its children at the end.
+    """Hold a SuperLink: its port is owned by that very process; its children end with it.
 
     Raises:
-        EchoFedError: CENTRE_UNREACHABLE where it does not come up, for instance because the port is taken.
+        EchoFedError: CENTRE_UNREACHABLE where it does not come up, for instance because the port is
+            taken.
     """
     write_connection(link)
     command = [
@@ -142,7 +143,9 @@ def run_bundle(link: SuperLink, bundle: Path, run_config: Mapping[str, str]) -> 
     """
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "run.toml"
-        config.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in run_config.items()))
+        config.write_text(
+            "".join(f"{key} = {json.dumps(value)}\n" for key, value in run_config.items())
+        )
         answer = flwr(link, "run", str(bundle), CONNECTION, "--run-config", str(config))
     return str(answer["run-id"])
 
@@ -177,7 +180,9 @@ def bundle_hash(bundle: Path) -> str:
         done = _call(command, flower_environment(home), cwd=Path(folder))
         built = list(Path(folder).glob("*.fab"))
         if done.returncode or len(built) != 1:
-            raise EchoFedError(Code.CONFIG_INVALID, f"{bundle} is no Flower bundle", _tail(done.stderr))
+            raise EchoFedError(
+                Code.CONFIG_INVALID, f"{bundle} is no Flower bundle", _tail(done.stderr)
+            )
         return sha256_hex(built[0].read_bytes())
 
 
@@ -188,29 +193,38 @@ def find_bundle() -> Path:
     for folder in (source, installed):
         if (folder / "pyproject.toml").is_file():
             return folder
-    raise EchoFedError(Code.CONFIG_MISSING, "the Flower bundle is not installed", "install echofed again")
+    raise EchoFedError(
+        Code.CONFIG_MISSING, "the Flower bundle is not installed", "install echofed again"
+    )
 
 
 def flwr(link: SuperLink, *arguments: str) -> dict[str, Any]:
     """Run one ``flwr`` command against this SuperLink and return its JSON document.
 
     Raises:
-        EchoFedError: CENTRE_UNREACHABLE where nobody answers, else RUN_FAILED with Flower's own words.
+        EchoFedError: CENTRE_UNREACHABLE where nobody answers, else RUN_FAILED with Flower's own
+            words.
     """
-    done = _call(["flwr", *arguments, "--format", "json"], flower_environment(link.home), cwd=link.folder)
+    done = _call(
+        ["flwr", *arguments, "--format", "json"], flower_environment(link.home), cwd=link.folder
+    )
     answer = _last_json(done.stdout)
     if done.returncode == 0 and answer.get("success"):
         return answer
     said = str(answer.get("error-message") or "") or _tail(done.stderr)
     if "refused" in said.lower() or "connect" in said.lower():
         raise EchoFedError(
-            Code.CENTRE_UNREACHABLE, "the SuperLink does not answer", "run echofed-aggregator federate"
+            Code.CENTRE_UNREACHABLE,
+            "the SuperLink does not answer",
+            "run echofed-aggregator federate",
         )
-    raise EchoFedError(Code.RUN_FAILED, f"flwr {arguments[0]} failed: {said[:400]}", "see the SuperLink's log")
+    raise EchoFedError(
+        Code.RUN_FAILED, f"flwr {arguments[0]} failed: {said[:400]}", "see the SuperLink's log"
+    )
 
 
 def _wait_for_port(process: subprocess.Popen[bytes], link: SuperLink) -> None:
-    """Wait until the port is owned by this very process, not merely until somebody answers on it."""
+    """Wait until the port is owned by this very process; that somebody answers is not enough."""
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and process.poll() is None:
         if link.port in listening_ports(process.pid):
@@ -223,14 +237,23 @@ def _wait_for_port(process: subprocess.Popen[bytes], link: SuperLink) -> None:
     )
 
 
-def _call(command: Sequence[str], env: Mapping[str, str], *, cwd: Path) -> subprocess.CompletedProcess[bytes]:
+def _call(
+    command: Sequence[str], env: Mapping[str, str], *, cwd: Path
+) -> subprocess.CompletedProcess[bytes]:
     try:
         return subprocess.run(
-            command, env=env, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, timeout=COMMAND_TIMEOUT_S
+            command,
+            env=env,
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=COMMAND_TIMEOUT_S,
         )
     except subprocess.TimeoutExpired as error:
         raise EchoFedError(
-            Code.CENTRE_UNREACHABLE, f"{command[0]} {command[1]} did not end in time", "is the machine overloaded?"
+            Code.CENTRE_UNREACHABLE,
+            f"{command[0]} {command[1]} did not end in time",
+            "is the machine overloaded?",
         ) from error
 
 

@@ -13,9 +13,11 @@ STOP_TIMEOUT_S = 12.0
 
 
 def flower_environment(home: Path) -> dict[str, str]:
-    """The environment of every Flower process: private home, no telemetry, no update check, no run-time installation.
+    """The environment of every Flower process.
 
-    Foreign ``FLWR_`` variables are dropped, so that nothing of the user's own Flower set-up leaks in.
+    Its home is private; telemetry, update check and run-time installation are off.
+    Foreign ``FLWR_`` variables are dropped, so that nothing of the user's own Flower set-up leaks
+    in.
 
     Args:
         home: folder that takes the place of ``~/.flwr``.
@@ -28,7 +30,6 @@ def flower_environment(home: Path) -> dict[str, str]:
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
         "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.25",  # seconds; Flower's own default is 1
         "PYTHONSAFEPATH": "1",  # a stray shared/ in the working folder cannot win
     }
 
@@ -36,8 +37,8 @@ def flower_environment(home: Path) -> dict[str, str]:
 def stop_tree(process: subprocess.Popen[bytes], *, timeout_s: float = STOP_TIMEOUT_S) -> None:
     """Stop a process with SIGINT, then everything it started that is still alive.
 
-    Flower's executor and app processes run in sessions of their own and outlive a killed parent; they are looked up
-    before the parent goes.
+    Flower's executor and app processes run in sessions of their own and outlive a killed parent;
+    they are looked up before the parent goes.
     """
     family = _descendants(process.pid)
     if process.poll() is None:

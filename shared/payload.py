@@ -1,6 +1,7 @@
-"""What one message between centre and site carries: a small JSON body and named blobs, whoever transports it.
+"""What one message between centre and site carries: a small JSON body and named blobs.
 
-The header names format, site and the SHA-256 of every blob; an error travels as its number and nothing else.
+The header names format, site and the SHA-256 of every blob; an error travels as its number and
+nothing else.
 """
 
 import json
@@ -20,7 +21,8 @@ class Payload:
 
     Args:
         body: JSON values (small: names, counts, hashes, metrics).
-        blobs: name -> bytes (safetensors and the like); they travel in chunks, so tens of megabytes are fine.
+        blobs: name -> bytes (safetensors and the like); they travel in chunks, so tens of megabytes
+            are fine.
     """
 
     body: Mapping[str, Any] = field(default_factory=dict)
@@ -46,8 +48,8 @@ def read_payload(header: str, blobs: Mapping[str, bytes], *, site: str) -> Paylo
     """Check a header against the expected site and the blobs that came with it.
 
     Raises:
-        EchoFedError: WIRE_INVALID for a damaged or newer message, IDENTITY_MISMATCH for another site's, else the
-            error that the other side reported by number.
+        EchoFedError: WIRE_INVALID for a damaged or newer message, IDENTITY_MISMATCH for another
+            site's, else the error that the other side reported by number.
     """
     document = _parse(header)
     if document.get("site") != site:
@@ -90,5 +92,6 @@ def _parse(header: str) -> dict[str, Any]:
 
 
 def _reported(number: object, site: str) -> EchoFedError:
-    code = Code(number) if number in Code.__members__.values() else Code.INTERNAL
+    known = {int(code): code for code in Code}
+    code = known.get(number, Code.INTERNAL) if isinstance(number, int) else Code.INTERNAL
     return EchoFedError(code, f"site {site!r} reports {code.name}", "the site's own log says why")

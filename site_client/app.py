@@ -1,7 +1,7 @@
-"""The site's Flower app: one message, one call of a plain function; whatever goes wrong leaves as a number.
+"""The site's Flower app: one message, one call; whatever goes wrong leaves as a number.
 
-An exception inside a Flower handler would travel to the centre with its class and text, and a text of ours may name a
-patient's file. Nothing here lets one through.
+An exception inside a Flower handler would travel to the centre with its class and text, and a text
+of ours may name a patient's file. Nothing here lets one through.
 """
 
 import logging
@@ -37,7 +37,8 @@ app = ClientApp()
 def answer(message: Message, context: Context) -> Message:
     """Answer one message of the centre.
 
-    The node configuration holds ``site`` (site code) and ``config`` (path of ``site.yaml``); the centre sees neither.
+    The node configuration holds ``site`` (site code) and ``config`` (path of ``site.yaml``); the
+    centre sees neither.
     """
     site = str(context.node_config["site"])
     try:
@@ -66,7 +67,9 @@ def _call(message: Message, config: Path, site: str) -> Payload:
 
 
 def _to_records(header: str, payload: Payload) -> RecordDict:
-    arrays = {name: Array("uint8", (len(blob),), _BYTES, blob) for name, blob in payload.blobs.items()}
+    arrays = {
+        name: Array("uint8", (len(blob),), _BYTES, blob) for name, blob in payload.blobs.items()
+    }
     return RecordDict({_HEADER: ConfigRecord({"json": header}), _BLOBS: ArrayRecord(arrays)})
 
 

@@ -1,4 +1,4 @@
-"""Hold the site's node in the foreground: start it, start it again if it falls over, end it in order."""
+"""Hold the site's node in the foreground: start it, again if it falls over, and end it."""
 
 import logging
 import signal
@@ -47,8 +47,8 @@ def federate(launch: NodeLaunch, *, stop: threading.Event) -> None:
         stop: set by a signal or by a test.
 
     Raises:
-        EchoFedError: CERTIFICATE_EXPIRED, NODE_REFUSED (after ``patience_s``), CENTRE_UNREACHABLE, or RUN_FAILED
-            where the node keeps falling over.
+        EchoFedError: CERTIFICATE_EXPIRED, NODE_REFUSED (after ``patience_s``), CENTRE_UNREACHABLE,
+            or RUN_FAILED where the node keeps falling over.
     """
     identity = Identity(launch.identity)
     launch_file = launch.home / "launch.json"

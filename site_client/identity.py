@@ -1,7 +1,7 @@
 """Who a site is: its node key, its certificate and the centre it trusts.
 
-One P-384 key serves for the certificate of the connection and for Flower's signed requests, so that the centre can
-compare the two.
+One P-384 key serves for the certificate of the connection and for Flower's signed requests, so that
+the centre can compare the two.
 """
 
 import hashlib
@@ -65,12 +65,14 @@ def join(folder: Path, kit: dict[str, Any], *, now: datetime) -> dict[str, Any]:
         The request document to send back to the centre. The token is in no file afterwards.
 
     Raises:
-        EchoFedError: TOKEN_INVALID (kit expired), WIRE_INVALID, or IDENTITY_MISMATCH where the folder belongs to
-            another site.
+        EchoFedError: TOKEN_INVALID (kit expired), WIRE_INVALID, or IDENTITY_MISMATCH where the
+            folder belongs to another site.
     """
     _expect_document(kit, _KIT)
     if datetime.fromisoformat(kit["expires"]) < now:
-        raise EchoFedError(Code.TOKEN_INVALID, "the kit has expired", "ask the centre for a new one")
+        raise EchoFedError(
+            Code.TOKEN_INVALID, "the kit has expired", "ask the centre for a new one"
+        )
     identity = Identity(folder)
     if identity.centre.is_file() and read_json(identity.centre)["site"] != kit["site"]:
         raise EchoFedError(
@@ -89,7 +91,12 @@ def join(folder: Path, kit: dict[str, Any], *, now: datetime) -> dict[str, Any]:
     proof = hmac.new(token_key, str(kit["site"]).encode() + b"\0" + pem, hashlib.sha256)
     write_bytes(identity.ca, str(kit["ca"]).encode())
     write_json(identity.centre, {name: kit[name] for name in ("federation", "site", "address")})
-    return {"format": FORMAT, "site": kit["site"], "request": pem.decode(), "proof": proof.hexdigest()}
+    return {
+        "format": FORMAT,
+        "site": kit["site"],
+        "request": pem.decode(),
+        "proof": proof.hexdigest(),
+    }
 
 
 def accept_certificate(folder: Path, document: dict[str, Any]) -> datetime:
@@ -114,11 +121,15 @@ def accept_certificate(folder: Path, document: dict[str, Any]) -> datetime:
         belongs = _public_line(certificate.public_key()) == public_key(identity)
     except (ValueError, TypeError, InvalidSignature) as error:
         raise EchoFedError(
-            Code.IDENTITY_MISMATCH, "the certificate is not from the centre of the kit", "ask the centre for it again"
+            Code.IDENTITY_MISMATCH,
+            "the certificate is not from the centre of the kit",
+            "ask the centre for it again",
         ) from error
     if not belongs:
         raise EchoFedError(
-            Code.IDENTITY_MISMATCH, "the certificate is for another key", "send this site's newest request"
+            Code.IDENTITY_MISMATCH,
+            "the certificate is for another key",
+            "send this site's newest request",
         )
     write_bytes(identity.certificate, certificate.public_bytes(serialization.Encoding.PEM))
     return certificate.not_valid_after_utc
@@ -132,7 +143,9 @@ def expect_certificate(identity: Identity, *, now: datetime) -> datetime:
     """
     if not identity.certificate.is_file():
         raise EchoFedError(
-            Code.CONFIG_MISSING, "this site has no certificate", "import what enrol --approve returned with init"
+            Code.CONFIG_MISSING,
+            "this site has no certificate",
+            "import what enrol --approve returned with init",
         )
     certificate = x509.load_pem_x509_certificate(identity.certificate.read_bytes())
     if certificate.not_valid_after_utc < now:
@@ -143,7 +156,9 @@ def expect_certificate(identity: Identity, *, now: datetime) -> datetime:
         )
     if certificate.not_valid_before_utc > now:
         raise EchoFedError(
-            Code.CERTIFICATE_EXPIRED, "the site's certificate is not valid yet", "check this machine's clock"
+            Code.CERTIFICATE_EXPIRED,
+            "the site's certificate is not valid yet",
+            "check this machine's clock",
         )
     return certificate.not_valid_after_utc
 
@@ -174,16 +189,22 @@ def _ensure_key(identity: Identity) -> ec.EllipticCurvePrivateKey:
 
 
 def _public_line(key: Any) -> str:
-    line: bytes = key.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    line: bytes = key.public_bytes(
+        serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
+    )
     return line.decode()
 
 
 def _expect_document(document: dict[str, Any], keys: set[str]) -> None:
     if not isinstance(document.get("format"), int) or document["format"] > FORMAT:
         raise EchoFedError(
-            Code.WIRE_INVALID, "the document was written by a newer release", "update this installation"
+            Code.WIRE_INVALID,
+            "the document was written by a newer release",
+            "update this installation",
         )
     if missing := keys - document.keys():
         raise EchoFedError(
-            Code.WIRE_INVALID, f"the document lacks {', '.join(sorted(missing))}", "ask the centre for it again"
+            Code.WIRE_INVALID,
+            f"the document lacks {', '.join(sorted(missing))}",
+            "ask the centre for it again",
         )

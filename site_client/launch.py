@@ -1,4 +1,4 @@
-"""What starting a site's node takes: its settings as plain values, its TLS context and a first look at the centre."""
+"""What starting a site's node takes: plain values, a TLS context and a look at the centre."""
 
 import http.client
 import ssl
@@ -13,9 +13,9 @@ from site_client.policy import load_policy
 
 PROBE_TIMEOUT_S = 10.0
 _WAYS_OUT = {
-    Code.CERTIFICATE_EXPIRED: "ask for a new kit if it is the site's certificate; tell the centre if it is the centre's",
-    Code.NODE_REFUSED: "ask the centre whether this site is enrolled, and check this machine's clock",
-    Code.CENTRE_UNREACHABLE: "check the address and the network; is echofed-aggregator federate running?",
+    Code.CERTIFICATE_EXPIRED: "ask for a new kit; if it is the centre's own, tell the centre",
+    Code.NODE_REFUSED: "ask the centre whether the site is enrolled; check this machine's clock",
+    Code.CENTRE_UNREACHABLE: "check address and network; is echofed-aggregator federate running?",
 }
 
 
@@ -32,7 +32,8 @@ class NodeLaunch:
         ledger: the site's ledger, where refusals are recorded.
         home: folder for Flower's own files.
         runtime_port: loopback port on which the node and its app meet.
-        heartbeat_s: seconds between signs of life; a lost node is noticed after two of them (Flower: 10 to 1800).
+        heartbeat_s: seconds between signs of life; a lost node is noticed after two of them
+            (Flower: 10 to 1800).
         patience_s: how long a refusal or a silent centre is borne before the node gives up.
     """
 
@@ -54,7 +55,10 @@ class NodeLaunch:
 
 def write_launch(launch: NodeLaunch, path: Path) -> None:
     """Write the launch file that the node's process reads."""
-    document = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(launch).items()}
+    document = {
+        key: str(value) if isinstance(value, Path) else value
+        for key, value in asdict(launch).items()
+    }
     write_json(path, document)
 
 
@@ -80,7 +84,9 @@ def probe(identity: Identity, address: str) -> None:
     Raises:
         EchoFedError: CERTIFICATE_EXPIRED, NODE_REFUSED or CENTRE_UNREACHABLE.
     """
-    connection = http.client.HTTPSConnection(address, timeout=PROBE_TIMEOUT_S, context=client_context(identity))
+    connection = http.client.HTTPSConnection(
+        address, timeout=PROBE_TIMEOUT_S, context=client_context(identity)
+    )
     try:
         connection.request("GET", "/health")
         status = connection.getresponse().status
@@ -97,8 +103,8 @@ def probe(identity: Identity, address: str) -> None:
 def code_of_failure(error: BaseException) -> Code:
     """The code of a connection that failed, by what TLS said.
 
-    OpenSSL reports the other side's opinion of our certificate as an alert, and its own opinion of theirs as a failed
-    verification; only the texts tell the reasons apart.
+    OpenSSL reports the other side's opinion of our certificate as an alert, and its own opinion of
+    theirs as a failed verification; only the texts tell the reasons apart.
     """
     text = f"{error} {error.__cause__ or ''} {error.__context__ or ''}".lower().replace("_", " ")
     if "certificate expired" in text or "certificate has expired" in text:

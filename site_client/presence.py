@@ -1,4 +1,4 @@
-"""The answer to a roll call: that this site is there, which release it runs and that blobs reach it whole."""
+"""The answer to a roll call: this site is there, runs this release and receives blobs whole."""
 
 from importlib.metadata import version
 from pathlib import Path
@@ -8,6 +8,6 @@ from shared.payload import Payload
 
 
 def answer(config: Path, request: Payload) -> Payload:
-    """Say which release answers and the hashes of the blobs that came along; nothing of the site's data."""
+    """Say which release answers and what blobs came along; nothing of the site's data."""
     received = {name: sha256_hex(blob) for name, blob in request.blobs.items()}
     return Payload({"release": version("echofed"), "received": received})

@@ -1,11 +1,13 @@
 """The site's Flower node: the stock SuperNode with a guard on its one connection to the centre.
 
-The guard opens the connection with the site's certificate, lets a bundle in only if the site approved its hash and it
-carries no code, and takes every text out of the errors that leave. It wraps two names of Flower that are not public
-(``_init_connection`` and ``FleetHttpClient``); ``tests/site_client/test_supernode.py`` fails loudly when they change.
+The guard opens the connection with the site's certificate, lets a bundle in only if the site
+approved its hash and it carries no code, and takes every text out of the errors that leave. It
+wraps two names of Flower that are not public (``_init_connection`` and ``FleetHttpClient``);
+``tests/site_client/test_supernode.py`` fails loudly when they change.
 
-The decision about a bundle is left to Flower's own verifier: the node trusts one key that exists in this process only,
-and the guard signs with it what the site approved. A guard that is not in place thus lets nothing in.
+The decision about a bundle is left to Flower's own verifier: the node trusts one key that exists in
+this process only, and the guard signs with it what the site approved. A guard that is not in place
+thus lets nothing in.
 
 Run as ``python -P -m site_client.supernode LAUNCH.json`` by ``site_client/federate.py``.
 """
@@ -79,8 +81,9 @@ def expect_bundle(content: bytes, approved: frozenset[str]) -> None:
         approved: SHA-256 hashes (hex) that the site's policy lists.
 
     Raises:
-        EchoFedError: BUNDLE_UNAPPROVED where the hash is not listed, where it carries any file beside settings and
-            licence (approved or not: code comes from this site's own installation), or where it names another app.
+        EchoFedError: BUNDLE_UNAPPROVED where the hash is not listed, where it carries any file
+            beside settings and licence (approved or not: code comes from this site's own
+            installation), or where it names another app.
     """
     digest = hashlib.sha256(content).hexdigest()
     if digest not in approved:
@@ -88,7 +91,10 @@ def expect_bundle(content: bytes, approved: frozenset[str]) -> None:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             names = set(archive.namelist())
-            if names - BUNDLE_FILES or sum(info.file_size for info in archive.infolist()) > BUNDLE_LIMIT:
+            if (
+                names - BUNDLE_FILES
+                or sum(info.file_size for info in archive.infolist()) > BUNDLE_LIMIT
+            ):
                 raise _unapproved(f"bundle {digest[:16]} carries files of its own", digest)
             settings = tomllib.loads(archive.read("pyproject.toml").decode())
         named = settings["tool"]["flwr"]["app"]["components"]["clientapp"]
@@ -120,7 +126,7 @@ class Guard:
         return {_TRUSTED: line.decode()}
 
     def attest(self, fab: Fab) -> Fab:
-        """Sign a bundle that passes; hand any other on unsigned, which Flower answers with its error 7."""
+        """Sign a bundle that passes; any other goes on unsigned, which Flower answers with 7."""
         digest = hashlib.sha256(fab.content).hexdigest()
         try:
             expect_bundle(fab.content, self.approved())
@@ -154,20 +160,22 @@ class Guard:
 
 
 def scrub(message: Message) -> Message:
-    """The same error reply with Flower's number alone; the text of an exception may name a patient's file."""
+    """The same error reply without its text, which may name a patient's file."""
     plain = Message(Error(message.error.code, ""), metadata=message.metadata)
     plain.metadata.__dict__["_message_id"] = ""
     plain.metadata.__dict__["_message_id"] = plain.object_id
     return plain
 
 
-def guarded_client(context: ssl.SSLContext, *, patience_s: float, verdict: Verdict) -> type[FleetHttpClient]:
-    """Flower's fleet client with the site's certificate and patience with a node that is still thought online.
+def guarded_client(
+    context: ssl.SSLContext, *, patience_s: float, verdict: Verdict
+) -> type[FleetHttpClient]:
+    """Flower's fleet client with the site's certificate, and patient where its node is refused.
 
     Args:
         context: TLS context with the centre's CA and the site's certificate.
-        patience_s: how long a refused activation is tried again; after a crash the centre needs two heartbeats to
-            notice that the old connection is gone.
+        patience_s: how long a refused activation is tried again; after a crash the centre needs two
+            heartbeats to notice that the old connection is gone.
         verdict: where a final refusal is noted.
     """
 
@@ -213,7 +221,7 @@ class Watch:
     verdict: Verdict
 
     def intercept(self, context: Any, call_next: Callable[[Any], httpx.Response]) -> httpx.Response:
-        """Pass the call on; 401 and the front's 403 are final, and so is a certificate that has ended."""
+        """Pass the call on; 401, the front's 403 and a certificate that has ended are final."""
         try:
             response = call_next(context)
         except httpx.TransportError as error:
@@ -267,11 +275,15 @@ def run_node(launch: NodeLaunch) -> None:
             flower_supernode()
         except SystemExit as end:
             raise SystemExit(int(verdict.code) if verdict.code else end.code) from None
-    raise SystemExit(int(verdict.code or Code.INTERNAL))  # the node returns only when its connection broke
+    raise SystemExit(
+        int(verdict.code or Code.INTERNAL)
+    )  # the node returns only when its connection broke
 
 
 def _arguments(launch: NodeLaunch, identity: Identity, trusted: Path) -> list[str]:
-    node_config = f"site={json.dumps(launch.site)} config={json.dumps(str(launch.config.resolve()))}"
+    node_config = (
+        f"site={json.dumps(launch.site)} config={json.dumps(str(launch.config.resolve()))}"
+    )
     return [
         *("--superlink", launch.address),
         *("--root-certificates", str(identity.ca)),
@@ -297,4 +309,6 @@ def _unapproved(message: str, digest: str) -> EchoFedError:
 if __name__ == "__main__":
     _launch = read_launch(Path(sys.argv[1]))
     set_up_log(site=_launch.site)
+    logging.getLogger("flwr").handlers.clear()  # its own would say everything twice
+    logging.getLogger("flwr").setLevel(logging.INFO)
     run_node(_launch)

@@ -13,12 +13,17 @@ from shared.payload import Payload, read_payload, write_header
 
 log = logging.getLogger(__name__)
 
-POLL_S = 0.5
+POLL_S = 1.0
 _HEADER = "header"
 _BLOBS = "blobs"
 _BYTES = "echofed.bytes"  # serialisation type of our arrays: the data is the blob itself
 # Flower's error codes that have a meaning of ours; all others are faults inside the site's app.
-_FLOWER_CODES = {3: Code.WIRE_INVALID, 4: Code.WIRE_INVALID, 5: Code.SITE_UNREACHABLE, 7: Code.BUNDLE_UNAPPROVED}
+_FLOWER_CODES = {
+    3: Code.WIRE_INVALID,
+    4: Code.WIRE_INVALID,
+    5: Code.SITE_UNREACHABLE,
+    7: Code.BUNDLE_UNAPPROVED,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +31,8 @@ class Failure:
     """Why a site gave no usable reply.
 
     Args:
-        code: SITE_UNREACHABLE (absent or late), BUNDLE_UNAPPROVED, DUPLICATE_REPLY, IDENTITY_MISMATCH, WIRE_INVALID,
-            or what the site reported by number.
+        code: SITE_UNREACHABLE (absent or late), BUNDLE_UNAPPROVED, DUPLICATE_REPLY,
+            IDENTITY_MISMATCH, WIRE_INVALID, or what the site reported by number.
         message: for the operator; never a text that the site wrote.
     """
 
@@ -52,9 +57,10 @@ def ask(
         grid: Flower's grid of the running ServerApp.
         message_type: ``query.<action>``, ``train.<action>`` or ``evaluate.<action>``.
         per_site: site code -> request.
-        timeout_s: seconds after which a missing reply is a SITE_UNREACHABLE; the message dies with it.
-        on_reply: called for each site as soon as its outcome is known, so that a round can store what has arrived
-            before the slowest site answers.
+        timeout_s: seconds after which a missing reply is a SITE_UNREACHABLE; the message dies with
+            it.
+        on_reply: called for each site as soon as its outcome is known, so that a round can store
+            what has arrived before the slowest site answers.
 
     Returns:
         An outcome for every site asked: its Payload, or a Failure that says why there is none.
@@ -79,7 +85,12 @@ def ask(
         if waiting:
             time.sleep(POLL_S)
     for site in waiting.values():
-        settle(site, Failure(Code.SITE_UNREACHABLE, f"site {site!r} did not answer within {timeout_s:.0f} s"))
+        settle(
+            site,
+            Failure(
+                Code.SITE_UNREACHABLE, f"site {site!r} did not answer within {timeout_s:.0f} s"
+            ),
+        )
     return outcomes
 
 
@@ -109,7 +120,9 @@ def _send(
     return waiting
 
 
-def _collect(grid: Grid, waiting: Mapping[str, str], nodes: Mapping[str, int]) -> dict[str, Outcome]:
+def _collect(
+    grid: Grid, waiting: Mapping[str, str], nodes: Mapping[str, int]
+) -> dict[str, Outcome]:
     replies: dict[str, list[Message]] = {}
     for reply in grid.pull_messages(list(waiting)):
         site = waiting.get(reply.metadata.reply_to_message_id)
@@ -122,7 +135,9 @@ def _collect(grid: Grid, waiting: Mapping[str, str], nodes: Mapping[str, int]) -
 
 def _read(replies: list[Message], site: str, node_id: int) -> Outcome:
     if len(replies) > 1:
-        return Failure(Code.DUPLICATE_REPLY, f"site {site!r} answered {len(replies)} times; none is used")
+        return Failure(
+            Code.DUPLICATE_REPLY, f"site {site!r} answered {len(replies)} times; none is used"
+        )
     reply = replies[0]
     if reply.has_error():
         code = _FLOWER_CODES.get(reply.error.code, Code.INTERNAL)
@@ -136,7 +151,7 @@ def _read(replies: list[Message], site: str, node_id: int) -> Outcome:
 
 
 def to_records(header: str, blobs: Mapping[str, bytes]) -> RecordDict:
-    """Header and blobs as Flower records; a blob is an array, because arrays travel in chunks and records do not."""
+    """Header and blobs as Flower records; a blob is an array, because arrays travel in chunks."""
     arrays = {name: Array("uint8", (len(blob),), _BYTES, blob) for name, blob in blobs.items()}
     return RecordDict({_HEADER: ConfigRecord({"json": header}), _BLOBS: ArrayRecord(arrays)})
 
@@ -150,10 +165,14 @@ def from_records(records: RecordDict) -> tuple[str, dict[str, bytes]]:
     _expect_records(records.keys())
     header, blobs = records[_HEADER], records[_BLOBS]
     if not isinstance(header, ConfigRecord) or not isinstance(blobs, ArrayRecord):
-        raise EchoFedError(Code.WIRE_INVALID, "a message has records of the wrong kind", "ask for it again")
+        raise EchoFedError(
+            Code.WIRE_INVALID, "a message has records of the wrong kind", "ask for it again"
+        )
     return str(header.get("json", "")), {name: array.data for name, array in blobs.items()}
 
 
 def _expect_records(names: Iterable[str]) -> None:
     if set(names) != {_HEADER, _BLOBS}:
-        raise EchoFedError(Code.WIRE_INVALID, "a message has other records than it should", "ask for it again")
+        raise EchoFedError(
+            Code.WIRE_INVALID, "a message has other records than it should", "ask for it again"
+        )

@@ -15,7 +15,8 @@ def run(grid: Grid, config: Path, request: dict[str, Any]) -> dict[str, Any]:
     Args:
         grid: Flower's grid.
         config: the centre's settings file; not read here.
-        request: ``sites`` (default: all that are connected), ``timeout_s``, ``blob_bytes`` (size of a test blob).
+        request: ``sites`` (default: all that are connected), ``timeout_s``, ``blob_bytes`` (size of
+            a test blob).
 
     Returns:
         Site -> its answer, or the number of the error.
