@@ -23,6 +23,11 @@ HANDLERS: Registry[Handler] = Registry(
     "request",
     {
         "query.presence": "site_client.presence:answer",
+        "query.describe": "site_client.rounds.describe:answer",
+        "query.experts": "site_client.rounds.experts:answer",
+        "query.features": "site_client.rounds.features:answer",
+        "evaluate.fusion": "site_client.rounds.evaluate:answer",
+        "query.deliver": "site_client.rounds.deliver:answer",
     },
 )
 """Message type -> plain function of the site's settings file and the request."""

@@ -26,6 +26,9 @@ _METRIC_KEYS = frozenset(
         "recall", "f1", "confusion", "id_scores", "fusion", "expert", "seconds",
     }
 )  # fmt: skip
+_RECEIPT_KEYS = frozenset(
+    {"release", "milliseconds", "cpu_milliseconds", "refused", "left", "serving"}
+)
 
 
 class Egress:
@@ -122,9 +125,41 @@ class Egress:
         self._sent("metrics", manifest.id, json.dumps(document, sort_keys=True).encode())
         return dict(document)
 
+    def release_inventory(
+        self, own: Sequence[ExpertCard], *, received: Sequence[str]
+    ) -> dict[str, Any]:
+        """Name the experts of this site that may leave, and by hash what the centre sent here."""
+        offered = [card for card in own if self._may_offer(card)]
+        document = {
+            "experts": [{"id": card.id, "sha256": card.weights_sha256} for card in offered],
+            "received": sorted(received),
+        }
+        self._sent("inventory", self._site, json.dumps(document, sort_keys=True).encode())
+        return document
+
+    def release_receipt(self, document: Mapping[str, Any]) -> dict[str, Any]:
+        """Let go how a request went: declared keys, and names only that the centre used itself."""
+        if unknown := sorted(set(document) - _RECEIPT_KEYS):
+            self._refuse(
+                Code.EGRESS_DENIED, self._site, "receipt", f"{len(unknown)} undeclared field(s)"
+            )
+        self._sent("receipt", self._site, json.dumps(document, sort_keys=True).encode())
+        return dict(document)
+
     def refuse(self, code: Code, subject: str, artefact: str) -> None:
         """Record a refusal that was decided elsewhere, such as an unapproved bundle."""
         self._record("refused", artefact, subject, {"code": int(code)})
+
+    def _may_offer(self, card: ExpertCard) -> bool:
+        consents = [self._policy.datasets.get(dataset) for dataset in card.datasets]
+        return all(
+            consent is not None
+            and self._recipient in consent.recipients
+            and "expert_weights" in consent.artefacts
+            and "fusion" in consent.purposes
+            and (consent.expires is None or _today() <= consent.expires)
+            for consent in consents
+        )
 
     def _consent(self, dataset: str, artefact: str) -> DatasetPolicy:
         consent = self._policy.datasets.get(dataset)

@@ -1,0 +1,54 @@
+"""Exports that were made once: kept at the site, so that a killed increment goes on where it stood."""
+
+import logging
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from shared.echo.expert import ExpertCard
+from shared.echo.features import FeatureExport, read_export
+from shared.errors import EchoFedError
+from shared.files import write_bytes
+from site_client.store import SiteStore
+
+log = logging.getLogger(__name__)
+_HASH_CHARACTERS = 32  # of each SHA-256 in a file name: 128 bits
+
+
+def kept_export(
+    store: SiteStore,
+    dataset_hash: str,
+    card: ExpertCard,
+    variant: str,
+    make: Callable[[], FeatureExport],
+) -> FeatureExport:
+    """The export of a dataset's content by an expert, made now or found from an earlier try.
+
+    Args:
+        store: the site's; exports lie in its ``exports`` folder and never leave it unchecked.
+        dataset_hash: content of the dataset.
+        card: the expert.
+        variant: what else the export depends on, such as passes and policy revision.
+        make: makes it.
+    """
+    name = f"{dataset_hash[:_HASH_CHARACTERS]}-{card.weights_sha256[:_HASH_CHARACTERS]}-{variant}"
+    path = _folder(store) / f"{name}.safetensors"
+    if path.is_file():
+        try:
+            return read_export(path.read_bytes())
+        except EchoFedError as error:
+            log.warning("a kept export is made again: %s", error)
+    export = make()
+    write_bytes(path, export.to_bytes())
+    return export
+
+
+def prune_exports(store: SiteStore, contents: Collection[str]) -> None:
+    """Drop the exports of contents that the site no longer has."""
+    current = {content[:_HASH_CHARACTERS] for content in contents}
+    for path in _folder(store).glob("*.safetensors"):
+        if path.name.partition("-")[0] not in current:
+            path.unlink()
+
+
+def _folder(store: SiteStore) -> Path:
+    return store.root / "exports"
