@@ -1,28 +1,35 @@
-"""Sector detection: where the ultrasound fan lies in a clip, from its pixels and the scanner's 2-D region.
+"""Sector detection: where the ultrasound fan lies in a clip, from its pixels and its 2-D region.
 
-Tissue moves and is connected; screen furniture stands still or is thin. The convex hull of the largest solid component
-is fitted by a fan: two straight sides that meet in the apex, and two arcs around it.
+Tissue moves and is connected; screen furniture stands still or is thin. The convex hull of the
+largest solid component is fitted by a fan: two straight sides that meet in the apex, and two arcs
+around it. The fit is made on a coarse grid and sharpened on the pixels.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw
 from scipy import ndimage, optimize
 from scipy.spatial import ConvexHull, QhullError
 
 from shared.echo.sector import Fan, SectorMask
 
-MIN_CONFIDENCE = 0.5
-"""Below this a mask is not worth having."""
+MIN_CONFIDENCE = 0.7
+"""Below this a hull is not worth having."""
 _MAX_FRAMES = 12  # frames looked at; more change nothing
-_GRID = 144  # longest side of the grid on which the component is found
+_GRID = 120  # longest side of the grid on which the component is found
 _LIT = 5  # grey levels above the screen's own black
-_DENSITY = 0.3  # share of lit pixels of a solid cell; text and traces have less after opening
-_FAN_AGREEMENT = 0.86  # IoU of fan and hull from which the fan is believed
+_DENSITIES = (0.75, 0.3)  # share of lit pixels of a solid cell: clean tissue first, then sparse
 _MIN_AREA = 0.04  # of the region; less is a logo or a trace
+_MIN_COVER, _MIN_FIT = 0.94, 0.86  # share of the hull inside the fan; that and how full the fan is
+_ON_SCREEN = 0.8  # share of a fan that lies in its region; spectra and M-mode fit only larger ones
 _SIDE_DEG = (4.0, 80.0)  # angle of a fan's side from straight down
-_INSIDE_WEIGHT = 0.5  # hull points inside the fan count half: dropout hides tissue, nothing invents it
+_INSIDE_WEIGHT = 0.4  # points inside the fan count less: dropout hides tissue, nothing invents it
+_SYMMETRY = 0.4  # pull towards a fan that is symmetric about the vertical, as most are
+
+Points = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,219 +58,307 @@ def detect_sector(pixels_THW: NDArray[np.uint8], region: Region | None) -> Secto
         region: the scanner's 2-D region, None for the whole screen.
 
     Returns:
-        The mask, with a fan where one fits and a hull where none does; None where nothing looks like a sector.
+        The mask, with a fan where one fits and a convex hull where none does; None where nothing
+        looks like a sector.
     """
     size_HW = (pixels_THW.shape[1], pixels_THW.shape[2])
     region = region or Region(0, size_HW[0], 0, size_HW[1])
-    step = max(1, -(-max(size_HW) // _GRID))
-    solid = _largest_solid(_lit_share(pixels_THW, region, step))
-    if solid is None or solid.mean() < _MIN_AREA:
-        return None
-    points_rc = _hull(solid)
-    if points_rc is None:
-        return None
-    hull = _fill(points_rc, solid.shape)
-    origin = np.array([region.row_start, region.column_start])
-    fan = _fit_fan(points_rc, solid)
-    agreement = _iou(fan.mask(solid.shape), hull) if fan else 0.0
+    lit, alive = _lit(pixels_THW, region)
+    step = max(1, -(-max(lit.shape) // _GRID))
+    share = _shrink(alive, step)
+    found = [_fit(share, density) for density in _DENSITIES]
+    best = max(found, key=lambda trial: trial.confidence)
     inside = np.zeros(size_HW, dtype=np.bool_)
-    inside[region.slices()] = True
-    if fan and agreement >= _FAN_AGREEMENT:
-        fan = _scale(fan, step, origin)
-        return SectorMask(fan.mask(size_HW) & inside, fan, round(agreement, 3))
-    solidity = float(solid.sum() / hull.sum())
-    if solidity < MIN_CONFIDENCE:
+    if best.fan is not None:
+        fan = _sharpen(_scale(best.fan, step), lit, step)
+        fan = _shift(fan, region)
+        inside[region.slices()] = fan.mask(size_HW)[region.slices()]
+        if inside.sum() >= _ON_SCREEN * _area(fan):
+            return SectorMask(inside, fan, round(best.confidence, 3))
+    hull = max(found, key=lambda trial: trial.solidity)
+    if hull.solidity < MIN_CONFIDENCE:
         return None
-    outline_rc = points_rc * step + (step - 1) / 2 + origin
-    return SectorMask(_fill(outline_rc, size_HW) & inside, None, round(0.9 * solidity, 3))
+    corners_rc = hull.corners_rc * step + (step - 1) / 2
+    inside[region.slices()] = _fill(corners_rc, lit.shape)
+    return SectorMask(inside, None, round(hull.solidity, 3))
 
 
-def _lit_share(
-    pixels_THW: NDArray[np.uint8], region: Region, step: int
-) -> NDArray[np.float64]:
-    """Share of each cell's pixels that show tissue: above black, and changing where there is a cine."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Trial:
+    """What one density gave, in cells of the grid."""
+
+    corners_rc: Points
+    solidity: float
+    fan: Fan | None = None
+    confidence: float = 0.0
+
+
+_NOTHING = _Trial(np.empty((0, 2)), 0.0)
+
+
+def _lit(pixels_THW: NDArray[np.uint8], region: Region) -> tuple[Mask, Mask]:
+    """Pixels of the region above the screen's black, and those that also change in a cine."""
     chosen = np.unique(np.linspace(0, len(pixels_THW) - 1, _MAX_FRAMES).round().astype(int))
     frames_THW = pixels_THW[chosen][(slice(None), *region.slices())]
     peak = frames_THW.max(axis=0)
     black = int(np.bincount(frames_THW[0].ravel(), minlength=256)[:64].argmax())
-    lit = peak > black + _LIT
+    lit: Mask = peak > black + _LIT
     if len(chosen) > 3:
         moving = peak - frames_THW.min(axis=0) > _LIT
         if moving.mean() > _MIN_AREA:
-            lit &= moving
-    rows, columns = (-(-size // step) * step for size in lit.shape)
-    padded = np.zeros((rows, columns))
-    padded[: lit.shape[0], : lit.shape[1]] = lit
-    return padded.reshape(rows // step, step, columns // step, step).mean(axis=(1, 3))
+            return lit, lit & moving
+    return lit, lit
 
 
-def _largest_solid(share: NDArray[np.float64]) -> NDArray[np.bool_] | None:
+def _shrink(mask: Mask, step: int) -> NDArray[np.float64]:
+    """Share of lit pixels in each cell."""
+    rows, columns = (-(-size // step) * step for size in mask.shape)
+    padded = np.zeros((rows, columns), dtype=np.float32)
+    padded[: mask.shape[0], : mask.shape[1]] = mask
+    cells = padded.reshape(rows // step, step, columns // step, step).mean(axis=(1, 3))
+    return np.asarray(cells, dtype=np.float64)
+
+
+def _fit(share: NDArray[np.float64], density: float) -> _Trial:
+    """Component, hull and fan at one density."""
+    solid = _largest_solid(share > density, closing=2 if density < 0.5 else 1)
+    if solid.mean() < _MIN_AREA:
+        return _NOTHING
+    corners_rc = _hull(solid)
+    if len(corners_rc) < 4:
+        return _NOTHING
+    hull = _fill(corners_rc, solid.shape)
+    solidity = float(solid.sum() / hull.sum())
+    fan = _fit_fan(corners_rc, solid)
+    if fan is None:
+        return _Trial(corners_rc, solidity)
+    mask = fan.mask((solid.shape[0], solid.shape[1]))
+    cover = float((hull & mask).sum() / hull.sum())
+    fit = cover * float((hull & mask).sum() / max(1, mask.sum())) ** 0.5
+    is_good = cover >= _MIN_COVER and fit >= _MIN_FIT
+    return _Trial(corners_rc, solidity, fan, fit) if is_good else _Trial(corners_rc, solidity)
+
+
+def _largest_solid(cells: Mask, closing: int) -> Mask:
     """The largest component after thin things are gone, holes filled."""
-    cells = ndimage.binary_closing(np.pad(share > _DENSITY, 3), np.ones((3, 3)), iterations=2)
-    cells = ndimage.binary_opening(cells, np.ones((3, 3)), iterations=2)[3:-3, 3:-3]
-    labels, count = ndimage.label(cells)
-    if count == 0:
-        return None
+    square = np.ones((3, 3))
+    closed = ndimage.binary_closing(np.pad(cells, 3), square, iterations=closing)
+    opened = ndimage.binary_opening(closed, square, iterations=2)[3:-3, 3:-3]
+    labels, _ = ndimage.label(opened)
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
-    filled: NDArray[np.bool_] = ndimage.binary_fill_holes(labels == sizes.argmax())
+    filled: Mask = ndimage.binary_fill_holes((labels == sizes.argmax()) & opened)
     return filled
 
 
-def _hull(solid: NDArray[np.bool_]) -> NDArray[np.float64] | None:
+def _hull(solid: Mask) -> Points:
     """Corners of the convex hull (P, 2) as (row, column), in order around it."""
-    points_rc = np.argwhere(solid).astype(np.float64)
+    first = solid.argmax(axis=1)
+    last = solid.shape[1] - 1 - solid[:, ::-1].argmax(axis=1)
+    rows = np.flatnonzero(solid.any(axis=1))
+    ends = np.concatenate([first[rows], last[rows]])
+    points_rc = np.stack([np.tile(rows, 2), ends], axis=1).astype(np.float64)
     try:
-        return points_rc[ConvexHull(points_rc).vertices]
+        corners: Points = points_rc[ConvexHull(points_rc).vertices]
     except QhullError:
-        return None
+        return np.empty((0, 2))
+    return corners
 
 
-def _fill(points_rc: NDArray[np.float64], size_HW: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Pixels inside a convex polygon whose corners go around once."""
-    rows, columns = np.mgrid[0 : size_HW[0], 0 : size_HW[1]]
-    inside = np.ones(size_HW, dtype=np.bool_)
-    ahead_rc = np.roll(points_rc, -1, axis=0)
-    turn = np.sign(_cross(points_rc - points_rc.mean(axis=0), ahead_rc - points_rc).sum())
-    for (row, column), (row_1, column_1) in zip(points_rc, ahead_rc, strict=True):
-        side = (rows - row) * (column_1 - column) - (columns - column) * (row_1 - row)
-        inside &= side * turn <= 1e-6
-    return inside
+def _fill(corners_rc: Points, size_HW: tuple[int, ...]) -> Mask:
+    """Pixels inside a polygon, its outline included."""
+    canvas = Image.new("L", (size_HW[1], size_HW[0]))
+    outline_xy = [(float(column), float(row)) for row, column in corners_rc]
+    ImageDraw.Draw(canvas).polygon(outline_xy, fill=1, outline=1)
+    return np.asarray(canvas, dtype=np.bool_)
 
 
-def _cross(a_rc: NDArray[np.float64], b_rc: NDArray[np.float64]) -> NDArray[np.float64]:
-    return a_rc[:, 0] * b_rc[:, 1] - a_rc[:, 1] * b_rc[:, 0]
-
-
-def _fit_fan(points_rc: NDArray[np.float64], solid: NDArray[np.bool_]) -> Fan | None:
-    """Fit apex and sides to the hull, then the arcs to the component; None where the hull has no two sides."""
-    outline_rc = _resample(points_rc, 160)
-    start = _sides(points_rc)
+def _fit_fan(corners_rc: Points, solid: Mask) -> Fan | None:
+    """Fit apex and sides to the hull, then the arcs to the component."""
+    start = _sides(corners_rc)
     if start is None:
         return None
+    outline_rc = _resample(corners_rc, 160)
     height, width = solid.shape
-    at_edge = (
-        (outline_rc[:, 0] < 1)
-        | (outline_rc[:, 0] > height - 2)
-        | (outline_rc[:, 1] < 1)
-        | (outline_rc[:, 1] > width - 2)
-    )
-    apex_rc = start[:2]
-    radius = np.hypot(*(outline_rc - apex_rc).T)
+    rows, columns = outline_rc.T
+    at_edge = (rows < 1) | (rows > height - 2) | (columns < 1) | (columns > width - 2)
+    radius = np.hypot(*(outline_rc - start[:2]).T)
     is_top = radius < radius.min() + 0.12 * (radius.max() - radius.min())
     use_rc = outline_rc[~at_edge & ~is_top]
     if len(use_rc) < 40:
         return None
-    fitted = optimize.least_squares(
+    fitted = _least_squares(np.append(start, np.quantile(radius, 0.95)), use_rc)
+    rows_in, columns_in = np.nonzero(solid)
+    ends = _radial_ends(fitted, rows_in, columns_in)
+    return _build(fitted, *ends) if ends else None
+
+
+def _least_squares(start: Points, points_rc: Points) -> Points:
+    """Apex row and column, left and right angle (rad) and outer radius that fit the points."""
+    size = float(np.ptp(points_rc[:, 0]))
+    fitted: Points = optimize.least_squares(
         _residuals,
-        np.append(start, np.quantile(radius, 0.95)),
-        args=(use_rc,),
+        start,
+        args=(points_rc, _SYMMETRY * len(points_rc)),
         loss="soft_l1",
         f_scale=1.0,
-        x_scale=(height, width, 0.5, 0.5, height),
+        x_scale=(size, size, 0.5, 0.5, size),
         max_nfev=40,
     ).x
-    return _with_arcs(fitted, solid)
+    return fitted
 
 
-def _resample(points_rc: NDArray[np.float64], count: int) -> NDArray[np.float64]:
-    """Evenly spaced points along a closed polygon."""
-    closed_rc = np.vstack([points_rc, points_rc[:1]])
-    lengths = np.hypot(*np.diff(closed_rc, axis=0).T)
-    along = np.append(0.0, lengths.cumsum())
-    at = np.linspace(0.0, along[-1], count, endpoint=False)
-    return np.stack([np.interp(at, along, closed_rc[:, axis]) for axis in (0, 1)], axis=1)
+def _residuals(parameters: Points, points_rc: Points, pull: float) -> Points:
+    """Signed distance of each point from the fan without its upper arc, positive outside.
 
-
-def _sides(points_rc: NDArray[np.float64]) -> NDArray[np.float64] | None:
-    """Apex row and column and the two angles (rad) of the hull's longest straight left and right sides."""
-    edges_rc = np.roll(points_rc, -1, axis=0) - points_rc
-    turn = np.sign(_cross(points_rc - points_rc.mean(axis=0), edges_rc).sum())
-    lines = []
-    for outward in (-1.0, 1.0):
-        normals_rc = np.stack([-edges_rc[:, 1], edges_rc[:, 0]], axis=1) * -turn
-        down_rc = edges_rc * np.sign(edges_rc[:, :1] + 1e-9)
-        angle = np.arctan2(down_rc[:, 1], down_rc[:, 0])
-        steep = np.degrees(np.abs(angle))
-        fits = (
-            (normals_rc[:, 1] * outward > 0)
-            & (angle * outward > 0)
-            & (steep > _SIDE_DEG[0])
-            & (steep < _SIDE_DEG[1])
-            & (normals_rc[:, 0] < 0)
-        )
-        if not fits.any():
-            return None
-        length = np.hypot(*edges_rc.T) * fits
-        near = np.abs(angle[:, None] - angle[None, :]) < np.radians(5)
-        best = int((near * length[None, :]).sum(axis=1).argmax())
-        members = near[best] & fits
-        middle_rc = np.average(
-            points_rc[members] + edges_rc[members] / 2, axis=0, weights=length[members]
-        )
-        lines.append((middle_rc, float(np.average(angle[members], weights=length[members]))))
-    (left_rc, left), (right_rc, right) = lines
-    slopes = np.array([np.tan(left), np.tan(right)])
-    if slopes[1] - slopes[0] < 0.05:
-        return None
-    offsets = np.array(
-        [left_rc[1] - slopes[0] * left_rc[0], right_rc[1] - slopes[1] * right_rc[0]]
-    )
-    row = (offsets[0] - offsets[1]) / (slopes[1] - slopes[0])
-    return np.array([row, offsets[0] + slopes[0] * row, left, right])
-
-
-def _residuals(
-    parameters: NDArray[np.float64], points_rc: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Signed distance of each point from the fan's outline without its upper arc; positive outside."""
+    The last residual is the pull towards symmetry.
+    """
     row, column, left, right, radius_max = parameters
     down, across = points_rc[:, 0] - row, points_rc[:, 1] - column
     beyond_left = down * np.sin(left) - across * np.cos(left)
     beyond_right = across * np.cos(right) - down * np.sin(right)
     beyond_arc = np.hypot(down, across) - radius_max
     distance = np.maximum(np.maximum(beyond_left, beyond_right), beyond_arc)
-    return np.where(distance < 0, _INSIDE_WEIGHT * distance, distance)
+    weighted = np.where(distance < 0, _INSIDE_WEIGHT * distance, distance)
+    return np.append(weighted, pull * (left + right))
 
 
-def _with_arcs(parameters: NDArray[np.float64], solid: NDArray[np.bool_]) -> Fan | None:
-    """Take both radii from the component, direction by direction; dropout shortens, nothing lengthens."""
-    row, column, left, right, _ = (float(value) for value in parameters)
-    rows, columns = np.nonzero(solid)
+def _sides(corners_rc: Points) -> Points | None:
+    """Apex row and column and both angles (rad), from the hull's longest straight sides."""
+    edges_rc = np.roll(corners_rc, -1, axis=0) - corners_rc
+    left = _side(corners_rc, edges_rc, -1.0)
+    right = _side(corners_rc, edges_rc, 1.0)
+    if left is None or right is None:
+        return None
+    slopes = np.tan([left[2], right[2]])
+    if slopes[1] - slopes[0] < 0.05:
+        return None
+    offsets = np.array([left[1] - slopes[0] * left[0], right[1] - slopes[1] * right[0]])
+    row = (offsets[0] - offsets[1]) / (slopes[1] - slopes[0])
+    return np.array([row, offsets[0] + slopes[0] * row, left[2], right[2]])
+
+
+def _side(
+    corners_rc: Points, edges_rc: Points, outward: float
+) -> tuple[float, float, float] | None:
+    """A point (row, column) and the angle (rad) of the straight side that looks left or right."""
+    middles_rc = corners_rc + edges_rc / 2
+    centre_rc = corners_rc.mean(axis=0)
+    down_rc = edges_rc * np.sign(edges_rc[:, :1] + 1e-9)
+    angle = np.arctan2(down_rc[:, 1], down_rc[:, 0])
+    steep = np.degrees(angle * outward)
+    # the side runs away from the axis, and the middle of the hull lies below it
+    above = middles_rc[:, 1] - centre_rc[1] - np.tan(angle) * (middles_rc[:, 0] - centre_rc[0])
+    fits = (steep > _SIDE_DEG[0]) & (steep < _SIDE_DEG[1]) & (above * outward > 0)
+    if not fits.any():
+        return None
+    length = np.hypot(*edges_rc.T) * fits
+    near = np.abs(angle[:, None] - angle[None, :]) < np.radians(5)
+    best = int((near * length[None, :]).sum(axis=1).argmax())
+    weights = length * near[best]
+    row, column = np.average(middles_rc, axis=0, weights=weights)
+    return float(row), float(column), float(np.average(angle, weights=weights))
+
+
+def _resample(corners_rc: Points, count: int) -> Points:
+    """Evenly spaced points along a closed polygon."""
+    closed_rc = np.vstack([corners_rc, corners_rc[:1]])
+    along = np.append(0.0, np.hypot(*np.diff(closed_rc, axis=0).T).cumsum())
+    at = np.linspace(0.0, along[-1], count, endpoint=False)
+    return np.stack([np.interp(at, along, closed_rc[:, axis]) for axis in (0, 1)], axis=1)
+
+
+def _radial_ends(
+    parameters: Points, rows: NDArray[np.int_], columns: NDArray[np.int_]
+) -> tuple[float, float] | None:
+    """Both radii, direction by direction; dropout shortens, so the outer one is a high quantile."""
+    row, column, left, right, _ = parameters
     down, across = rows - row, columns - column
     angle, radius = np.arctan2(across, down), np.hypot(down, across)
     inside = (angle > left) & (angle < right)
     if right - left < 0.1 or not inside.any():
         return None
     place = ((angle[inside] - left) / (right - left) * 24).astype(int)
-    ends = [radius[inside][place == index] for index in range(2, 22) if (place == index).any()]
-    if len(ends) < 12:
+    nearest, farthest = np.full(24, np.inf), np.zeros(24)
+    np.minimum.at(nearest, place, radius[inside])
+    np.maximum.at(farthest, place, radius[inside])
+    seen = np.isfinite(nearest) & (np.abs(np.arange(24) - 11.5) < 10)
+    if seen.sum() < 12:
         return None
-    nearest = float(np.quantile([values.min() for values in ends], 0.3))
-    farthest = float(np.quantile([values.max() for values in ends], 0.8))
-    return Fan(
-        (row, column),
-        float(np.degrees(left)),
-        float(np.degrees(right)),
-        max(0.0, nearest - 0.5),
-        farthest + 0.5,
-    )
+    return float(np.quantile(nearest[seen], 0.3)), float(np.quantile(farthest[seen], 0.8))
 
 
-def _scale(fan: Fan, step: int, origin_rc: NDArray[np.int_]) -> Fan:
-    """From cells of the grid to pixels of the screen."""
-    middle = (step - 1) / 2
-    return Fan(
-        (
-            fan.apex_rc[0] * step + middle + float(origin_rc[0]),
-            fan.apex_rc[1] * step + middle + float(origin_rc[1]),
-        ),
-        fan.angle_min_deg,
-        fan.angle_max_deg,
-        fan.radius_min_px * step,
-        fan.radius_max_px * step,
-    )
+def _sharpen(fan: Fan, lit: Mask, step: int) -> Fan:
+    """Move the fan's outline to the pixels' own edge, by two cells at most."""
+    reach = 2.5 * step
+    rows, columns = np.nonzero(lit)
+    down, across = rows - fan.apex_rc[0], columns - fan.apex_rc[1]
+    radius, angle = np.hypot(down, across), np.arctan2(across, down)
+    left, right = np.radians([fan.angle_min_deg, fan.angle_max_deg])
+    slack = reach / np.maximum(radius, reach)
+    near = (angle > left - slack) & (angle < right + slack) & (radius < fan.radius_max_px + reach)
+    span = fan.radius_max_px - fan.radius_min_px
+    body = near & (radius > fan.radius_min_px + 0.15 * span)
+    rows, columns, radius, angle = rows[body], columns[body], radius[body], angle[body]
+    ring = (radius / fan.radius_max_px * 60).astype(int)
+    ray = ((angle - left) / (right - left) * 60).astype(int)
+    # the outermost pixel of every ring on both sides, and of every ray
+    picks = [
+        order[np.unique(group[order], return_index=True)[1]]
+        for order, group in (
+            (np.argsort(angle), ring),
+            (np.argsort(-angle), ring),
+            (np.argsort(-radius), ray),
+        )
+    ]
+    chosen = np.concatenate(picks)
+    points_rc = np.stack([rows[chosen], columns[chosen]], axis=1).astype(np.float64)
+    at_edge = ((points_rc < 1) | (points_rc > np.array(lit.shape) - 2)).any(axis=1)
+    start = np.array([*fan.apex_rc, left, right, fan.radius_max_px])
+    fitted = _least_squares(start, points_rc[~at_edge]) if (~at_edge).sum() > 40 else start
+    return _with_radii(fitted, lit, fan.radius_min_px, reach)
 
 
-def _iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
-    return float((a & b).sum() / max(1, (a | b).sum()))
+def _with_radii(parameters: Points, lit: Mask, radius_min: float, reach: float) -> Fan:
+    """Walk from the middle inwards and outwards as long as the arcs are lit."""
+    row, column, left, right, radius_max = (float(value) for value in parameters)
+    rows, columns = np.nonzero(lit)
+    down, across = rows - row, columns - column
+    angle = np.arctan2(across, down)
+    inside = (angle > left) & (angle < right)
+    radius = np.hypot(down, across)[inside].astype(int)
+    arcs = np.arange(radius.max() + 2) + 0.5
+    length = np.maximum(1.0, arcs * (right - left))
+    filled = np.bincount(radius, minlength=len(arcs)) / length
+    inner = int(radius_min + 2 * reach)
+    while inner > 0 and filled[inner - 1] > 0.35 * filled[inner : inner + 8].mean():
+        inner -= 1
+    outer = max(inner + 1, int(radius_max - 2 * reach))
+    while outer < len(filled) and filled[outer] > 0.35 * filled[max(0, outer - 8) : outer].mean():
+        outer += 1
+    return _build(parameters, float(inner), float(min(outer, radius_max + reach)))
+
+
+def _build(parameters: Points, radius_min: float, radius_max: float) -> Fan:
+    row, column, left, right = (float(value) for value in parameters[:4])
+    angles_deg = float(np.degrees(left)), float(np.degrees(right))
+    return Fan((row, column), *angles_deg, max(0.0, radius_min - 0.5), radius_max + 0.5)
+
+
+def _area(fan: Fan) -> float:
+    """Area of the whole fan in pixels, on the screen or not."""
+    opening = np.radians(fan.angle_max_deg - fan.angle_min_deg)
+    return float(opening / 2 * (fan.radius_max_px**2 - fan.radius_min_px**2))
+
+
+def _scale(fan: Fan, step: int) -> Fan:
+    """From cells of the grid to pixels."""
+    row, column = (place * step + (step - 1) / 2 for place in fan.apex_rc)
+    radii = fan.radius_min_px * step, fan.radius_max_px * step
+    return Fan((row, column), fan.angle_min_deg, fan.angle_max_deg, *radii)
+
+
+def _shift(fan: Fan, region: Region) -> Fan:
+    """From the region to the screen."""
+    apex_rc = fan.apex_rc[0] + region.row_start, fan.apex_rc[1] + region.column_start
+    return Fan(apex_rc, fan.angle_min_deg, fan.angle_max_deg, fan.radius_min_px, fan.radius_max_px)
