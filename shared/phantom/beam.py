@@ -104,14 +104,15 @@ def draw_window(rng: np.random.Generator, grid: Grid, optics: Optics, haze_db: f
     haze = np.float32(10 ** ((optics.haze_db + haze_db) / 20)) * (1.0 - 0.6 * depth)
     level = np.float32(10 ** (optics.clutter_db / 20)) * near * bands + haze
     clutter = _white(rng, samples, lines, optics.axial_mm / grid.step_mm)
-    clutter = gaussian_filter1d(clutter, 1.2, axis=2, mode="nearest") * np.float32(2.06)
+    clutter = _blur(clutter, 1.2, axis=2)
     noise = _white(rng, 3 * samples, lines, optics.axial_mm / grid.step_mm)
     return Window(gain.astype(np.float32), (clutter * level).astype(np.float32), noise)
 
 
 def _white(rng: np.random.Generator, samples: int, lines: int, sigma: float) -> Array:
-    """Complex noise as the receiver passes it: coloured along the line, white across (2, ...)."""
-    return _blur(rng.standard_normal((2, samples, lines), dtype=np.float32), sigma, axis=1)
+    """Complex noise as the receiver passes it: narrower than the beam's speckle (2, ...)."""
+    noise = rng.standard_normal((2, samples, lines), dtype=np.float32)
+    return _blur(_blur(noise, sigma, axis=1), 0.9, axis=2)
 
 
 def scatter(material: Points) -> Array:
@@ -216,7 +217,7 @@ def _blur(field: Array, sigma: float, *, axis: int) -> Array:
 
 def _contact_db(rng: np.random.Generator, lines: int) -> Array:
     """Slow sideways change of gain from patchy contact (1, lines)."""
-    knots = rng.normal(0.0, 3.5, size=7)
+    knots = rng.normal(0.0, 5.0, size=7)
     smooth = np.interp(np.linspace(0, 6, lines), np.arange(7), knots)
     out: Array = gaussian_filter1d(smooth, lines / 16, mode="nearest")[None, :].astype(np.float32)
     return out
@@ -225,9 +226,9 @@ def _contact_db(rng: np.random.Generator, lines: int) -> Array:
 def _shadow_db(rng: np.random.Generator, across: Array, depth: Array) -> Array:
     """Lung or rib at one edge, and sometimes a narrow shadow inside the fan (samples, lines)."""
     total = np.zeros((len(depth), across.shape[1]), np.float32)
-    if rng.random() < 0.5:
+    if rng.random() < 0.7:
         side = 1.0 if rng.random() < 0.6 else -1.0
-        edge = rng.uniform(0.55, 0.95)
+        edge = rng.uniform(0.45, 0.95)
         strength = rng.uniform(8.0, 30.0)
         total -= strength / (1.0 + np.exp(-(side * across - edge) / 0.06))
     if rng.random() < 0.25:

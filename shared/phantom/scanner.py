@@ -93,7 +93,7 @@ class _Sight:
 SCANNERS: dict[str, Scanner] = {
     "aurora": Scanner(
         "aurora",
-        Optics(0.50, 0.80, 75.0, -8.0, 60.0, 1.0, 0.0, 0.0, -6.0, -38.0, -27.0),
+        Optics(0.40, 0.70, 75.0, -14.0, 58.0, 1.1, 0.5, 0.6, -4.0, -36.0, -26.5),
         FanLayout(76.0, 0.0, 0.5, 0.07, 0.10, 0.03),
         (140.0, 165.0),
         (76.0, 70.0),
@@ -102,7 +102,7 @@ SCANNERS: dict[str, Scanner] = {
     ),
     "borealis": Scanner(
         "borealis",
-        Optics(0.38, 0.60, 90.0, -10.0, 64.0, 1.0, 0.7, 0.8, -10.0, -44.0, -36.0),
+        Optics(0.36, 0.55, 90.0, -15.0, 62.0, 1.0, 0.7, 0.7, -8.0, -42.0, -33.0),
         FanLayout(88.0, 0.05, 0.47, 0.08, 0.09, 0.02),
         (135.0, 160.0),
         (88.0, 80.0),
@@ -111,7 +111,7 @@ SCANNERS: dict[str, Scanner] = {
     ),
     "cirrus": Scanner(
         "cirrus",
-        Optics(0.80, 1.10, 60.0, -4.0, 54.0, 1.0, 0.0, 0.0, -3.0, -34.0, -27.0),
+        Optics(0.65, 1.00, 60.0, -10.0, 52.0, 1.0, 0.2, 0.0, -1.0, -33.0, -27.5),
         FanLayout(66.0, 0.0, 0.53, 0.09, 0.13, 0.04),
         (150.0, 175.0),
         (66.0, 62.0),
@@ -120,7 +120,7 @@ SCANNERS: dict[str, Scanner] = {
     ),
     "delta": Scanner(
         "delta",
-        Optics(0.48, 0.75, 80.0, -10.0, 70.0, 0.8, 0.2, 1.1, -8.0, -42.0, -34.0),
+        Optics(0.45, 0.70, 80.0, -18.0, 66.0, 0.85, 0.5, 1.0, -6.0, -40.0, -32.0),
         FanLayout(80.0, 0.12, 0.5, 0.08, 0.12, 0.05),
         (145.0, 170.0),
         (80.0, 74.0),
@@ -129,7 +129,7 @@ SCANNERS: dict[str, Scanner] = {
     ),
     "ember": Scanner(
         "ember",
-        Optics(0.60, 0.90, 70.0, -8.0, 48.0, 1.15, 0.5, 0.4, -5.0, -42.0, -36.0),
+        Optics(0.52, 0.85, 70.0, -9.0, 50.0, 1.1, 0.5, 0.4, -4.0, -40.0, -34.0),
         FanLayout(72.0, 0.03, 0.5, 0.10, 0.08, 0.03),
         (140.0, 160.0),
         (72.0, 68.0),
@@ -206,7 +206,7 @@ def _set_up(
         np.linspace(face_mm + 0.5, face_mm + depth_mm, samples, dtype=np.float32),
         np.linspace(-half, half, lines, dtype=np.float32),
     )
-    optics = replace(scanner.optics, gain_db=scanner.optics.gain_db + float(rng.normal(0.0, 2.0)))
+    optics = replace(scanner.optics, gain_db=scanner.optics.gain_db + float(rng.normal(0.0, 3.0)))
     moved = Pose(pose.origin_mm - face_mm * pose.down, pose.down, pose.right)
     window = draw_window(rng, grid, optics, heart.haze_db)
     return _Sight(replace(scanner, optics=optics), moved, grid, window, convert)

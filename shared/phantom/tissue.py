@@ -28,9 +28,9 @@ LABELS = ("background", "LV", "myocardium", "LA", "RV", "RA", "aorta")
 # windows, the noise that fills the cavities is the scanner's
 BLOOD_DB = -52.0
 MYOCARDIUM_DB = -26.0
-FIBROUS_DB = -17.0
-VALVE_DB = -17.0
-PERICARDIUM_DB = -10.0
+FIBROUS_DB = -13.0
+VALVE_DB = -15.0
+PERICARDIUM_DB = -9.0
 SURROUND_DB = -28.0
 LIVER_DB = -27.0
 
@@ -96,6 +96,7 @@ def _chambers(beat: Beat, material: Points) -> tuple[Chambers, Array]:
     endocardium, epicardium = _ventricle(heart, material)
     root, lvot = _aorta(heart, material)
     left_atrium = np.maximum(_left_atrium(heart, material), z + 0.5)
+    left_atrium = np.maximum(left_atrium, 1.5 - root)
     cavity = np.minimum(np.maximum(endocardium, -z), lvot)
     wall = np.maximum(np.maximum(epicardium, -3.0 - z), -cavity)
     wall = np.maximum(np.maximum(wall, -left_atrium), -root)
@@ -212,17 +213,17 @@ def _paint(
     # fascia and fat lie in sheets around the heart, and fade away from it
     sheets = np.cos(outline * np.float32(0.55) + np.float32(3.0) * slow + roughness)
     sheets *= np.exp(np.maximum(outline, 0.0) * np.float32(-1 / 45.0))
-    surround = np.float32(SURROUND_DB) + np.float32(7.0) * slow + np.float32(5.0) * sheets
+    surround = np.float32(SURROUND_DB) + np.float32(10.0) * slow + np.float32(6.0) * sheets
     below = material[0] * np.float32(-0.77) + material[1] * np.float32(-0.64)
     liver = np.float32(heart.outer_mm + 22.0) - below
     echo = _blend(surround, liver, LIVER_DB, 3.0)
     echo = _blend(echo, outline, MYOCARDIUM_DB + 2.0, 1.5)
     mirror = np.zeros_like(echo)
     sac = np.abs(outline - np.float32(0.8)) - np.float32(1.0)
-    echo = _blend(echo, sac, PERICARDIUM_DB, 0.9)
+    echo = _blend(echo, sac, np.float32(PERICARDIUM_DB) + np.float32(8.0) * slow, 0.9)
     mirror = _blend(mirror, sac, 0.75, 0.9)
     mean_db = MYOCARDIUM_DB + heart.echogenicity_db
-    muscle = np.float32(mean_db) + np.float32(2.0) * roughness + np.float32(4.0) * slow
+    muscle = np.float32(mean_db) + np.float32(3.5) * roughness + np.float32(7.0) * slow
     echo = _blend(echo, chambers.wall, muscle, 1.0)
     ring = np.maximum(chambers.wall, material[2] - np.float32(3.0))
     echo = _blend(echo, ring, FIBROUS_DB, 1.5)
