@@ -5,7 +5,7 @@ the index names it, so a death in between leaves a file that is written again, n
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -239,6 +239,21 @@ class FeatureBank:
 
     def _path(self, sha256: str) -> Path:
         return self._root / f"{sha256}.safetensors"
+
+
+def select_rows(rows: DatasetRows, keep_N: NDArray[np.bool_]) -> DatasetRows:
+    """Only the rows that are marked."""
+    return replace(
+        rows,
+        label_N=rows.label_N[keep_N],
+        split_N=rows.split_N[keep_N],
+        pass_N=rows.pass_N[keep_N],
+        clip_N=rows.clip_N[keep_N],
+        patient_N=rows.patient_N[keep_N],
+        features=tuple(array_ND[keep_N] for array_ND in rows.features),
+        logits=tuple(array_NC[keep_N] for array_NC in rows.logits),
+        evidence=tuple(array_NL[keep_N] for array_NL in rows.evidence),
+    )
 
 
 def dataset_name(card: ExportCard) -> str:

@@ -97,9 +97,28 @@ class ScoreFusion(nn.Module):
             EchoFedError: SHAPE_MISMATCH, or FEATURES_INVALID for a frame that no expert saw.
         """
         self._expect(features, logits, evidence, available_NE)
-        scaled = [scale(rows) for scale, rows in zip(self.scale_features, features, strict=True)]
-        opinions_NEB = self._opinions(scaled, logits)
-        id_scores_NE = self._id_scores(scaled, evidence, available_NE)
+        scaled, scaled_evidence = self.scale_inputs(features, evidence)
+        return self.fuse_scaled(scaled, logits, scaled_evidence, available_NE)
+
+    def scale_inputs(
+        self, features: Sequence[Tensor], evidence: Sequence[Tensor]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Standardise the inputs; training does it once for all rows."""
+        return (
+            [scale(rows) for scale, rows in zip(self.scale_features, features, strict=True)],
+            [scale(rows) for scale, rows in zip(self.scale_evidence, evidence, strict=True)],
+        )
+
+    def fuse_scaled(
+        self,
+        features: Sequence[Tensor],
+        logits: Sequence[Tensor],
+        evidence: Sequence[Tensor],
+        available_NE: Tensor | None = None,
+    ) -> FusionOutput:
+        """As ``forward``, for features and evidence from ``scale_inputs``; nothing is checked."""
+        opinions_NEB = self._opinions(features, logits)
+        id_scores_NE = self._id_scores(features, evidence, available_NE)
         contributions_NEB = id_scores_NE[..., None] * opinions_NEB
         if available_NE is None:
             block_logits_NB = contributions_NEB.sum(dim=1)
@@ -198,14 +217,12 @@ class ScoreFusion(nn.Module):
         return torch.stack(opinions, dim=1)
 
     def _id_scores(
-        self, scaled: Sequence[Tensor], evidence: Sequence[Tensor], available_NE: Tensor | None
+        self, features: Sequence[Tensor], evidence: Sequence[Tensor], available_NE: Tensor | None
     ) -> Tensor:
         if self.gate is None:
-            ones_NE = scaled[0].new_ones(len(scaled[0]), len(self.blocks))
+            ones_NE = features[0].new_ones(len(features[0]), len(self.blocks))
             return ones_NE if available_NE is None else available_NE.to(ones_NE)
-        inputs = scaled
-        if self.variant == "discrepancy":
-            inputs = [s(rows) for s, rows in zip(self.scale_evidence, evidence, strict=True)]
+        inputs = features if self.variant == "attention" else evidence
         id_logits_NE = self.gate(inputs, available_NE)
         if available_NE is not None:
             id_logits_NE = id_logits_NE.masked_fill(~available_NE, -torch.inf)
