@@ -79,6 +79,14 @@ class Processes:
             tail = (self._logs / f"server-{name}.log").read_text(errors="replace")[-2000:]
             raise CommandFailed(f"server {name} ended with code {code}\n{tail}")
 
+    @contextmanager
+    def timed(self, step: str) -> Iterator[None]:
+        """Remember what the block cost, its child processes included."""
+        started, cpu_before = time.monotonic(), _own_cpu_s() + _children_cpu_s()
+        yield
+        cpu_seconds = _own_cpu_s() + _children_cpu_s() - cpu_before
+        self.note(step, time.monotonic() - started, cpu_seconds)
+
     def note(self, step: str, seconds: float, cpu_seconds: float) -> None:
         """Remember what a step cost."""
         self.steps.append(
@@ -153,6 +161,11 @@ def say(text: str) -> None:
 def _children_cpu_s() -> float:
     times = os.times()
     return times.children_user + times.children_system
+
+
+def _own_cpu_s() -> float:
+    times = os.times()
+    return times.user + times.system
 
 
 def _descendants(pid: int) -> list[psutil.Process]:

@@ -1,0 +1,165 @@
+"""A federation of the demo: its centre and its sites, driven through the two commands."""
+
+import csv
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from plan import DemoPlan, data_of, dataset_of, flatten
+from processes import CommandFailed, Processes, say
+
+from shared.echo.manifest import SPLITS
+from shared.phantom.hospital import write_hospital
+
+ARTEFACTS = ["rows", "expert_weights", "logits"]
+PURPOSES = ["fusion", "evaluation"]
+
+
+class Federation:
+    """Centre and sites under one folder."""
+
+    def __init__(self, plan: DemoPlan, out: Path, processes: Processes) -> None:
+        """Keep the plan; nothing is started yet."""
+        self.plan = plan
+        self.out = out
+        self._processes = processes
+        self._bundle = ""
+        self.aggregator = ["--config", str(out / "aggregator.yaml")]
+
+    def site(self, name: str) -> list[str]:
+        """``--config`` of a site."""
+        return ["--config", str(self.out / name / "site.yaml")]
+
+    def create_centre(self) -> None:
+        """Make the centre on free ports and start it."""
+        ports = flatten({"federation": {"port": 0, "superlink_port": 0, "host": "127.0.0.1"}})
+        settings = flatten({"fusion": {"seed": self.plan.seed, **self.plan.fusion}})
+        command = ["echofed-aggregator", "init", *ports, *settings, *self.aggregator]
+        self._bundle = str(self._processes.run("centre: init", command)["bundle"])
+        self._processes.serve("centre", ["echofed-aggregator", "federate", *self.aggregator])
+
+    def scan(self, place: int) -> None:
+        """Let a virtual hospital examine its patients; the labels file holds the splits."""
+        spec = self.plan.spec(place)
+        folder = data_of(self.out, spec.name)
+        if not (folder / "labels.yaml").is_file():
+            say(f"{spec.name}: {spec.num_patients} patients on scanner {spec.scanner}")
+            with self._processes.timed(f"{spec.name}: scan"):
+                truth = write_hospital(spec, folder, workers=2)
+            _write_splits(folder / "labels.csv", self.plan, truth.clips)
+            (folder / "labels.yaml").write_text(yaml.safe_dump(_plain(spec.labels)))
+
+    def enrol(self, name: str) -> None:
+        """Invite a site, let it answer, admit it, and write a policy that lets features go."""
+        run, folder = self._processes.run, self.out / name
+        folder.mkdir(parents=True, exist_ok=True)
+        out = ["--out", str(folder)]
+        run(f"{name}: enrol", ["echofed-aggregator", "enrol", name, *out, *self.aggregator])
+        settings = self.plan.site_overrides()
+        kit = str(folder / f"{name}.kit")
+        run(f"{name}: init", ["echofed-site", "init", kit, *settings, *self.site(name)])
+        request = ["--approve", str(folder / f"{name}.request")]
+        run(f"{name}: approve", ["echofed-aggregator", "enrol", *request, *out, *self.aggregator])
+        certificate = str(folder / f"{name}.certificate")
+        run(f"{name}: certificate", ["echofed-site", "init", certificate, *self.site(name)])
+        self._write_policy(name)
+
+    def create_yardstick(self, name: str) -> None:
+        """Make a site without a centre, for the networks that see everybody's images."""
+        command = ["echofed-site", "init", "--standalone", str(self.out / name), "--site", name]
+        self._processes.run(f"{name}: init", [*command, *self.plan.site_overrides()])
+
+    def ingest(self, site: str, hospital: str) -> dict[str, Any]:
+        """Ingest a hospital's DICOM files at a site."""
+        folder = data_of(self.out, hospital)
+        files = ["--labels", str(folder / "labels.csv"), "--label-map", str(folder / "labels.yaml")]
+        command = ["echofed-site", "ingest", str(folder), *files, "--origin", "phantom"]
+        dataset = ["--dataset", dataset_of(hospital)]
+        return self._processes.run(
+            f"{site}: ingest {hospital}", [*command, *dataset, *self.site(site)]
+        )
+
+    def train(self, site: str, hospitals: list[str], *settings: str) -> dict[str, Any]:
+        """Train an expert of a site on the datasets of some hospitals."""
+        datasets = [word for name in hospitals for word in ("--dataset", dataset_of(name))]
+        step = f"{site}: train on {' + '.join(hospitals)}"
+        return self._processes.run(
+            step, ["echofed-site", "train", *datasets, *settings, *self.site(site)]
+        )
+
+    def evaluate(self, site: str, expert: str, hospital: str) -> dict[str, Any]:
+        """Score an expert on a dataset's test split."""
+        command = [
+            "echofed-site",
+            "evaluate",
+            "--expert",
+            expert,
+            "--dataset",
+            dataset_of(hospital),
+        ]
+        return self._processes.run(f"{site}: evaluate on {hospital}", [*command, *self.site(site)])
+
+    def join(self, name: str) -> None:
+        """Start a site's node."""
+        self._processes.serve(name, ["echofed-site", "federate", *self.site(name)])
+
+    def increment(self) -> dict[str, Any]:
+        """Run an increment with every site that has joined, and promote its candidate."""
+        for attempt in range(3):
+            try:
+                done = self._processes.run(
+                    "centre: increment", ["echofed-aggregator", "increment", *self.aggregator]
+                )
+                break
+            except CommandFailed:
+                if attempt == 2:
+                    raise
+        reason = ["--reason", "the demo's increment"]
+        self._processes.run(
+            "centre: promote", ["echofed-aggregator", "promote", *reason, *self.aggregator]
+        )
+        return done
+
+    def predict(self, site: str, file: Path, picture: Path) -> dict[str, Any]:
+        """Ask a site what a DICOM file shows."""
+        command = ["echofed-site", "predict", str(file), "--out", str(picture)]
+        return self._processes.run(f"{site}: predict", [*command, *self.site(site)])
+
+    def adopt_expert(self, site: str, other: str) -> str:
+        """Copy a site's own expert into another site's folder and return its id."""
+        own = next(p for p in (self.out / site / "experts").iterdir() if p.name.startswith(site))
+        shutil.copytree(own, self.out / other / "experts" / own.name)
+        return own.name
+
+    def _write_policy(self, name: str) -> None:
+        consent = {
+            "purposes": PURPOSES,
+            "recipients": ["echofed"],
+            "artefacts": ARTEFACTS,
+            "minimum_patients_per_view": 5,
+        }
+        policy = {
+            "version": 1,
+            "revision": 2,
+            "datasets": {dataset_of(name): consent},
+            "approved_bundles": [self._bundle],
+        }
+        (self.out / name / "policy.yaml").write_text(yaml.safe_dump(policy, sort_keys=False))
+
+
+def _write_splits(path: Path, plan: DemoPlan, clips: list[dict[str, Any]]) -> None:
+    """Add the split of every patient to the labels file: the first ones train."""
+    order = {patient: place for place, patient in enumerate(sorted({c["patient"] for c in clips}))}
+    bounds = (plan.train_patients, plan.train_patients + plan.val_patients)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file", "label", "split"])
+        for clip in clips:
+            split = SPLITS[sum(order[clip["patient"]] >= bound for bound in bounds)]
+            writer.writerow([clip["file"], clip["label"], split])
+
+
+def _plain(labels: Mapping[str, Any]) -> dict[str, list[str]]:
+    return {label: [v] if isinstance(v, str) else list(v) for label, v in labels.items()}
