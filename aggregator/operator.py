@@ -6,6 +6,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -47,24 +48,31 @@ def admit(centre: Centre, entry: Enrolment) -> None:
     centre.ledger.append("site.admitted", body, actor="centre")
 
 
-def register_nodes(centre: Centre) -> tuple[str, ...]:
-    """Register every approved site that the SuperLink does not know yet.
+def register_site(centre: Centre, entry: Enrolment) -> bool:
+    """Register an approved site's node at the SuperLink.
 
     Returns:
-        All registered sites; none where the SuperLink does not run, ``federate`` makes up for it.
+        False where the SuperLink does not run; ``federate`` makes up for it.
     """
-    link = superlink_of(centre)
-    approved = [entry for entry in enrolments(centre.authority) if entry.status == "approved"]
+    if entry.node_id is not None:
+        return True
     try:
-        known = list_nodes(link)
-        for entry in approved:
-            if entry.node_id is None or entry.node_id not in known:
-                node = register_node(link, site=entry.site, public_key=entry.public_key)
-                note_node(centre.authority, entry.site, node)
+        node = register_node(superlink_of(centre), site=entry.site, public_key=entry.public_key)
     except EchoFedError as error:
         if error.code is not Code.CENTRE_UNREACHABLE:
             raise
-        return ()
+        return False
+    note_node(centre.authority, entry.site, node)
+    return True
+
+
+def register_nodes(centre: Centre) -> tuple[str, ...]:
+    """Register every approved site that the SuperLink does not know; returns all of them."""
+    known = list_nodes(superlink_of(centre))
+    approved = [entry for entry in enrolments(centre.authority) if entry.status == "approved"]
+    for entry in approved:
+        is_known = entry.node_id is not None and entry.node_id in known
+        register_site(centre, entry if is_known else replace(entry, node_id=None))
     return tuple(entry.site for entry in approved)
 
 

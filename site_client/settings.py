@@ -85,6 +85,10 @@ class CentreSettings(Settings):
     """Host and port of the centre's front."""
     federation: str
     """Name of the federation."""
+    heartbeat_s: Annotated[int, Field(ge=10, le=1800)] = 30
+    """Seconds between signs of life; the centre notices a lost node after two of them."""
+    patience_s: Positive = 180
+    """How long a refusal or a silent centre is borne before federate gives up."""
 
 
 class SiteSettings(Settings):

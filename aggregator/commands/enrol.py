@@ -45,13 +45,14 @@ def enrol(
 
 def _invite(centre: Centre, site: str, out: Path) -> dict[str, Any]:
     from aggregator.enrolment import invite
+    from aggregator.superlink import bundle_hash, find_bundle
 
     federation = centre.settings.federation
     address = f"{federation.host}:{federation.port}"
     now = datetime.now(UTC)
     kit = invite(centre.authority, site, address=address, federation=federation.name, now=now)
     path = out / f"{site}.kit"
-    write_json(path, kit)
+    write_json(path, {**kit, "bundle": bundle_hash(find_bundle())})
     path.chmod(0o600)  # it holds the one-time token
     centre.ledger.append("site.invited", {"site": site}, actor="centre")
     return {
@@ -64,8 +65,7 @@ def _invite(centre: Centre, site: str, out: Path) -> dict[str, Any]:
 
 def _approve(centre: Centre, request: Path, out: Path) -> dict[str, Any]:
     from aggregator.enrolment import approve
-    from aggregator.operator import admit, register_nodes
-    from aggregator.superlink import bundle_hash, find_bundle
+    from aggregator.operator import admit, register_site
 
     entry, certificate = approve(
         centre.authority,
@@ -74,15 +74,13 @@ def _approve(centre: Centre, request: Path, out: Path) -> dict[str, Any]:
         now=datetime.now(UTC),
     )
     admit(centre, entry)
-    registered = register_nodes(centre)
     path = out / f"{entry.site}.certificate"
     write_json(path, certificate)
     return {
         "site": entry.site,
         "certificate": str(path),
         "expires": entry.expires,
-        "registered": entry.site in registered,
-        "bundle": bundle_hash(find_bundle()),
+        "registered": register_site(centre, entry),
         "next": f"send {path.name} back to the site; its node is registered once federate runs",
     }
 

@@ -10,5 +10,6 @@ COMMANDS: Registry[Callable[..., None]] = Registry(
         "init": "site_client.commands.setup:init",
         "ingest": "site_client.commands.ingest:ingest",
         "status": "site_client.commands.status:status",
+        "federate": "site_client.commands.federate:federate",
     },
 )
