@@ -19,7 +19,7 @@ from shared.errors import Code, EchoFedError
 from site_client.augment.geometry import MaskedFrames
 from site_client.store import SiteStore, StoredClip
 
-I = TypeVar("I", bound=np.integer)
+Number = TypeVar("Number", bound=np.integer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +225,7 @@ def _index(
     lengths = [record.num_frames for _, record in chosen]
     patients = {key: n for n, key in enumerate(sorted({r.patient for _, r in chosen}))}
 
-    def spread(values: Iterable[int], dtype: type[I]) -> NDArray[I]:
+    def spread(values: Iterable[int], dtype: type[Number]) -> NDArray[Number]:
         return np.repeat(np.asarray(list(values), dtype=dtype), lengths)
 
     return FrameSet(

@@ -1,5 +1,7 @@
 """The loss of set-valued labels: minus the log-probability that any allowed view is shown."""
 
+from dataclasses import dataclass
+
 from torch import Tensor
 
 
@@ -19,3 +21,18 @@ def label_set_loss(logits_NC: Tensor, allowed_NC: Tensor) -> Tensor:
     """
     within_N = logits_NC.masked_fill(~allowed_NC, float("-inf")).logsumexp(dim=1)
     return logits_NC.logsumexp(dim=1) - within_N
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PresentViewsLoss:
+    """The loss over some of the head's views only: the others neither learn nor are pushed down.
+
+    Args:
+        present_C: True for the views that have training frames.
+    """
+
+    present_C: Tensor
+
+    def __call__(self, logits_NC: Tensor, allowed_NC: Tensor) -> Tensor:
+        """Loss of each frame (N,)."""
+        return label_set_loss(logits_NC.masked_fill(~self.present_C, float("-inf")), allowed_NC)

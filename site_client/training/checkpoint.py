@@ -1,0 +1,133 @@
+"""Checkpoints of a training run: one safetensors file an epoch, from which a killed run goes on."""
+
+import json
+import math
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from shared.files import load_arrays, save_arrays
+
+CHECKPOINT_FILE = "checkpoint.safetensors"
+_MODEL, _BEST, _ADAM = "model.", "best.", "adam."
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """How a model does on the validation frames.
+
+    Args:
+        score: balanced accuracy in the dataset's own vocabulary, mean over datasets.
+        loss: mean loss of the frames.
+    """
+
+    score: float
+    loss: float
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What a run has been through.
+
+    Args:
+        epoch: whole epochs done.
+        best_epoch: number of epochs after which the best validation came, 0 before the first.
+        history: score and loss of each epoch.
+        seconds: wall-clock time of all epochs, those before a kill included.
+    """
+
+    epoch: int = 0
+    best_epoch: int = 0
+    best_score: float | None = None
+    best_loss: float = math.inf
+    history: tuple[tuple[float, float], ...] = ()
+    seconds: float = 0.0
+
+    def advance(self, validation: Validation, *, seconds: float) -> "Course":
+        """The course after one more epoch."""
+        epoch = self.epoch + 1
+        later = replace(
+            self,
+            epoch=epoch,
+            history=(*self.history, (validation.score, validation.loss)),
+            seconds=self.seconds + seconds,
+        )
+        if not self._is_beaten_by(validation):
+            return later
+        return replace(
+            later, best_epoch=epoch, best_score=validation.score, best_loss=validation.loss
+        )
+
+    def _is_beaten_by(self, validation: Validation) -> bool:
+        if self.best_score is None or validation.score > self.best_score:
+            return True
+        return validation.score == self.best_score and validation.loss <= self.best_loss
+
+
+class Checkpoint:
+    """The state of one run in a folder whose name stands for everything the run depends on."""
+
+    def __init__(self, folder: Path) -> None:
+        """Look at a folder; nothing is created."""
+        self._path = folder / CHECKPOINT_FILE
+        self._best: dict[str, Tensor] = {}
+
+    def save(self, model: nn.Module, optimiser: torch.optim.Adam, course: Course) -> None:
+        """Write model, best model, Adam's moments and the course, all or nothing.
+
+        Raises:
+            EchoFedError: DISK_FULL; the checkpoint before stays.
+        """
+        if course.best_epoch == course.epoch:
+            self._best = {name: value.clone() for name, value in model.state_dict().items()}
+        tensors = _prefixed(_MODEL, model.state_dict()) | _prefixed(_BEST, self._best)
+        for number, state in optimiser.state_dict()["state"].items():
+            tensors |= _prefixed(f"{_ADAM}{number}.", state)
+        arrays = {name: tensor.detach().numpy() for name, tensor in tensors.items()}
+        save_arrays(self._path, arrays, {"course": json.dumps(asdict(course))})
+
+    def restore(self, model: nn.Module, optimiser: torch.optim.Adam) -> Course:
+        """Put the last whole epoch back into model and optimiser; a new course where there is none.
+
+        Raises:
+            EchoFedError: CHECKPOINT_CORRUPT.
+        """
+        if not self._path.is_file():
+            return Course()
+        arrays, metadata = load_arrays(self._path)
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        model.load_state_dict(_under(_MODEL, tensors))
+        self._best = _under(_BEST, tensors)
+        parameters = optimiser.param_groups[0]["params"]
+        for number, parameter in enumerate(parameters):
+            found = _under(f"{_ADAM}{number}.", tensors)
+            if found:
+                moments = {n: _laid_out(t, parameter) for n, t in found.items() if n != "step"}
+                optimiser.state[parameter] = {"step": found["step"].reshape(()), **moments}
+        document = json.loads(metadata["course"])
+        return Course(**document | {"history": tuple(map(tuple, document["history"]))})
+
+    def restore_best(self, model: nn.Module) -> None:
+        """Put the weights of the best validation into the model."""
+        model.load_state_dict(self._best)
+
+    def remove(self) -> None:
+        """Forget the run; its expert is stored."""
+        shutil.rmtree(self._path.parent, ignore_errors=True)
+
+
+def _prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {prefix + name: tensor for name, tensor in tensors.items()}
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+
+
+def _laid_out(tensor: Tensor, like: Tensor) -> Tensor:
+    """A moment in its parameter's memory layout, so that sums run in the same order as before."""
+    return torch.empty_like(like, requires_grad=False).copy_(tensor)

@@ -1,0 +1,134 @@
+"""The training loop: read it from top to bottom."""
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from shared.errors import Code, EchoFedError
+from shared.seeding import derive_seed
+from site_client.training.batches import Batch
+from site_client.training.checkpoint import Checkpoint, Course, Validation
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How long and how fast to learn.
+
+    Args:
+        num_batches: steps of an epoch.
+        patience: epochs without a better validation after which training stops.
+        learning_rate: constant, or the peak of one cycle.
+    """
+
+    epochs: int
+    num_batches: int
+    patience: int
+    learning_rate: float
+    schedule: Literal["constant", "onecycle"]
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Where training stands, for a progress bar.
+
+    Args:
+        done: steps done since the start of training.
+        total: steps if no early stop comes.
+        best: best validation score so far, None before the first.
+    """
+
+    epoch: int
+    done: int
+    total: int
+    loss: float
+    best: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """What to learn and how it is judged.
+
+    Args:
+        batches: those of an epoch.
+        loss_fn: logits (N, C) and allowed views (N, C) -> loss of each frame (N,).
+        validate: how a model does on frames that it does not learn from.
+    """
+
+    batches: Callable[[int], Iterable[Batch]]
+    loss_fn: Callable[[Tensor, Tensor], Tensor]
+    validate: Callable[[nn.Module], Validation]
+
+
+def train(
+    model: nn.Module,
+    objective: Objective,
+    plan: Plan,
+    checkpoint: Checkpoint,
+    report: Callable[[Step], None],
+) -> Course:
+    """Train with Adam until the validation stops getting better, and leave the best weights in.
+
+    A validation is better if its score is higher, or as high with a loss that is not higher, so
+    the later of equals is kept as in the papers. After a kill the same call goes on from the last
+    whole epoch, with the same result bit for bit.
+
+    Raises:
+        EchoFedError: FEATURES_NOT_FINITE for a loss that is not finite.
+    """
+    optimiser = torch.optim.Adam(model.parameters(), lr=plan.learning_rate)
+    course = checkpoint.restore(model, optimiser)
+    while course.epoch < plan.epochs and course.epoch - course.best_epoch <= plan.patience:
+        began = time.monotonic()
+        model.train()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(plan.seed, "dropout", course.epoch))
+            for place, batch in enumerate(objective.batches(course.epoch)):
+                done = course.epoch * plan.num_batches + place
+                for group in optimiser.param_groups:
+                    group["lr"] = learning_rate(plan, done)
+                logits_NC = model(_channels_last(batch.images_N1HW))
+                loss_N = objective.loss_fn(logits_NC, batch.allowed_NC)
+                loss = (batch.weight_N * loss_N).mean()
+                _require_finite(loss.item(), course.epoch)
+                optimiser.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimiser.step()
+                total = plan.epochs * plan.num_batches
+                report(Step(course.epoch, done + 1, total, loss.item(), course.best_score))
+        model.eval()
+        validation = objective.validate(model)
+        _require_finite(validation.loss, course.epoch)
+        course = course.advance(validation, seconds=time.monotonic() - began)
+        checkpoint.save(model, optimiser, course)
+    checkpoint.restore_best(model)
+    return course
+
+
+def learning_rate(plan: Plan, done: int) -> float:
+    """Rate of the next step: constant, or a cosine up from and down to a 25th within one cycle."""
+    if plan.schedule == "constant":
+        return plan.learning_rate
+    total = plan.epochs * plan.num_batches
+    rise = 0.3 * total  # share of the cycle that rises, as in Smith & Topin 2018 (arXiv 1708.07120)
+    phase = done / rise if done < rise else (total - done) / (total - rise)
+    low = plan.learning_rate / 25
+    return low + (plan.learning_rate - low) * (1 - math.cos(math.pi * phase)) / 2
+
+
+def _require_finite(loss: float, epoch: int) -> None:
+    if not math.isfinite(loss):
+        raise EchoFedError(
+            Code.FEATURES_NOT_FINITE,
+            f"the training loss is {loss} in epoch {epoch}",
+            "lower expert.learning_rate with --set and train again",
+        )
+
+
+def _channels_last(images_N1HW: Tensor) -> Tensor:
+    return images_N1HW.contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,74 @@
+"""A small site: clips of stripes inside a fan, on a screen with marks, in seconds."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shared.echo.manifest import SPLITS, ClipRecord, DatasetManifest
+from shared.echo.sector import Fan
+from site_client.store import SiteStore, StoredClip
+
+FAN = Fan((0.0, 32.0), -40.0, 40.0, 4.0, 44.0)
+SIZE = (48, 64)
+SPLIT_OF = (0, 0, 0, 0, 1, 2)
+StripedSite = Callable[..., SiteStore]
+
+
+def striped_clip(angle_deg: float, generator: np.random.Generator, num_frames: int) -> StoredClip:
+    rows, columns = np.mgrid[0 : SIZE[0], 0 : SIZE[1]]
+    across = rows * np.cos(np.radians(angle_deg)) + columns * np.sin(np.radians(angle_deg))
+    phase = generator.uniform(0, 2 * np.pi, (num_frames, 1, 1))
+    wave = 120 + 90 * np.sin(across[None] / 2.5 + phase)
+    noise = generator.normal(0, 20, (num_frames, *SIZE))
+    mask_HW = FAN.mask(SIZE)
+    screen = generator.integers(0, 60, SIZE) * (columns < 6)
+    pixels = np.where(mask_HW, wave + noise, screen)
+    return StoredClip(
+        pixels_THW=pixels.clip(0, 255).astype(np.uint8),
+        mask_HW=mask_HW,
+        mm_per_pixel=(0.5, 0.5),
+        frame_time_ms=33.0,
+        fan=FAN,
+        confidence=1.0,
+    )
+
+
+@pytest.fixture
+def striped_site(tmp_path: Path) -> StripedSite:
+    """Make (or add to) a site whose labels are stripes of different angles."""
+
+    def build(
+        labels: Mapping[str, tuple[str, ...]] | None = None,
+        *,
+        dataset: str = "demo",
+        num_patients: int = 12,
+        num_frames: int = 3,
+        masked: bool = True,
+    ) -> SiteStore:
+        store = SiteStore(tmp_path / "site")
+        store.create_key()
+        words = dict(labels or {"4CH": ("A4C",), "2CH": ("A2C",)})
+        generator = np.random.default_rng(len(dataset))
+        clips = []
+        for patient in range(num_patients):
+            for place, label in enumerate(words):
+                clip = striped_clip(90.0 * place / len(words), generator, num_frames)
+                if not masked:
+                    clip = StoredClip(clip.pixels_THW, None, None, None)
+                key = f"{dataset}-{patient:02d}-{place}"
+                sha256 = store.save_clip(dataset, key, clip)
+                file = f"clips/{key}.safetensors"
+                split = SPLITS[SPLIT_OF[patient % len(SPLIT_OF)]]
+                clips.append(
+                    ClipRecord(
+                        key, f"{dataset}-p{patient}", label, split, num_frames, file, sha256, masked
+                    )
+                )
+        store.save_manifest(
+            DatasetManifest(dataset, "north", "phantom", "stripes", words, tuple(clips), "screen")
+        )
+        return store
+
+    return build
