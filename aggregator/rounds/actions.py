@@ -13,7 +13,7 @@ from flwr.serverapp import Grid
 
 from aggregator.centre import Centre, open_centre
 from aggregator.rounds import exchange
-from aggregator.rounds.increment import run_delivery, run_increment
+from aggregator.rounds.delivery import run_delivery
 from aggregator.rounds.round import Ask
 from aggregator.schema import Step
 from aggregator.state import iso
@@ -27,13 +27,20 @@ def increment(grid: Grid, config: Path, request: dict[str, Any]) -> dict[str, An
     Args:
         grid: Flower's grid.
         config: the centre's settings file.
-        request: ``increment`` (id of an open row), ``overrides`` of settings, ``submitted`` (seconds
-            since the epoch, when the run was asked for).
+        request: ``increment`` (id of an open row), ``overrides`` of settings, ``submitted``
+            (seconds since the epoch, when the run was asked for).
     """
+    from aggregator.rounds.increment import run_increment  # torch, which a delivery does without
+
     centre, ask = _open(grid, config, request)
+    name = str(request["increment"])
     with _alone(centre):
-        _note_start(centre, request)
-        return run_increment(centre, ask, str(request["increment"]))
+        attempt = centre.state.next_attempt(name)
+        seconds = max(0.0, time.time() - float(request["submitted"]))
+        started = iso(datetime.fromtimestamp(time.time() - seconds, UTC))
+        cpu = time.process_time()
+        centre.state.add_step(Step(name, attempt, "start", started, seconds, cpu, 0, 0, {}))
+        return run_increment(centre, ask, name, attempt=attempt)
 
 
 def delivery(grid: Grid, config: Path, request: dict[str, Any]) -> dict[str, Any]:
@@ -60,15 +67,3 @@ def _alone(centre: Centre) -> Iterator[None]:
                 Code.RUN_FAILED, "another increment is running", "wait for it, or stop its run"
             ) from error
         yield
-
-
-def _note_start(centre: Centre, request: dict[str, Any]) -> None:
-    """Keep how long Flower took from the command to here."""
-    seconds = max(0.0, time.time() - float(request.get("submitted", time.time())))
-    number = centre.state.next_attempt(str(request["increment"]))
-    now = iso(datetime.fromtimestamp(time.time() - seconds, UTC))
-    centre.state.add_step(
-        Step(
-            str(request["increment"]), number, "start", now, seconds, time.process_time(), 0, 0, {}
-        )
-    )

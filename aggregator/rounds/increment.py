@@ -74,13 +74,14 @@ class Attempt:
             self.arrived += tally.arrived
 
 
-def run_increment(centre: Centre, ask: Ask, increment: str) -> dict[str, Any]:
+def run_increment(centre: Centre, ask: Ask, increment: str, *, attempt: int) -> dict[str, Any]:
     """Run or resume an increment up to the evaluated fusion.
 
     Args:
         centre: the open centre.
         ask: sends requests and collects outcomes.
         increment: id of an open row of the state.
+        attempt: 1 for the first try, see ``State.next_attempt``.
 
     Returns:
         What was done, for the operator; also kept in the increment's row.
@@ -88,9 +89,9 @@ def run_increment(centre: Centre, ask: Ask, increment: str) -> dict[str, Any]:
     Raises:
         EchoFedError: NOTHING_TO_DO (final), or what keeps the centre from storing (resumable).
     """
-    attempt = Attempt(centre, ask, increment, centre.state.next_attempt(increment))
+    this = Attempt(centre, ask, increment, attempt)
     try:
-        outcome = _take_steps(attempt)
+        outcome = _take_steps(this)
     except EchoFedError as error:
         is_final = error.code in (Code.NOTHING_TO_DO, Code.FRAMES_MISSING)
         centre.state.note_failure(increment, error, is_final=is_final)
@@ -98,7 +99,7 @@ def run_increment(centre: Centre, ask: Ask, increment: str) -> dict[str, Any]:
     centre.state.close_increment(increment, fusion=outcome["fusion"], outcome=outcome, now=_now())
     centre.ledger.append(
         "increment.finished",
-        {"increment": increment, "fusion": outcome["fusion"], "attempt": attempt.number},
+        {"increment": increment, "fusion": outcome["fusion"], "attempt": attempt},
         actor="centre",
     )
     return outcome
@@ -128,24 +129,6 @@ def _take_steps(attempt: Attempt) -> dict[str, Any]:
         with attempt.step("deliver") as current:
             deliver(current, roll.without(attempt.absent), serving)
     return _outcome(attempt, roll, row, is_new=row.id not in known)
-
-
-def run_delivery(centre: Centre, ask: Ask, fusion: str) -> dict[str, Any]:
-    """Bring a promoted fusion to every site that can be reached.
-
-    Returns:
-        The sites that serve it now, and those that do not and why.
-    """
-    tally = Tally(centre.ledger, "")
-    current = Round(centre, ask, tally, _now)
-    roll = describe(current)
-    serving = deliver(current, roll, fusion)
-    return {
-        "fusion": fusion,
-        "serving": list(serving),
-        "absent": tally.absent,
-        "refused": tally.refused,
-    }
 
 
 def _outcome(attempt: Attempt, roll: Roll, row: Fusion, *, is_new: bool) -> dict[str, Any]:
