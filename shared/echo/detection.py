@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from scipy import ndimage, optimize
+from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 
 from shared.echo.sector import Fan, SectorMask
@@ -23,9 +23,12 @@ _LIT = 5  # grey levels above the screen's own black
 _DENSITIES = (0.75, 0.3)  # share of lit pixels of a solid cell: clean tissue first, then sparse
 _MIN_AREA = 0.04  # of the region; less is a logo or a trace
 _MIN_COVER, _MIN_FIT = 0.94, 0.86  # share of the hull inside the fan; that and how full the fan is
+_SURE = 0.96  # a fit this good needs no second one
 _ON_SCREEN = 0.8  # share of a fan that lies in its region; spectra and M-mode fit only larger ones
 _SIDE_DEG = (4.0, 80.0)  # angle of a fan's side from straight down
 _INSIDE_WEIGHT = 0.4  # points inside the fan count less: dropout hides tissue, nothing invents it
+_STEPS = 25  # of the fit; it has settled after ten
+_MAX_OPENING_DEG = 100.0  # no probe of the heart opens wider
 _SYMMETRY = 0.4  # pull towards a fan that is symmetric about the vertical, as most are
 
 Points = NDArray[np.float64]
@@ -58,25 +61,27 @@ def detect_sector(pixels_THW: NDArray[np.uint8], region: Region | None) -> Secto
         region: the scanner's 2-D region, None for the whole screen.
 
     Returns:
-        The mask, with a fan where one fits and a convex hull where none does; None where nothing
-        looks like a sector.
+        The mask, with a fan where one fits; a convex hull where none does but the scanner says
+        that the region is 2-D (a linear probe); else None, because a hull could hold text.
     """
     size_HW = (pixels_THW.shape[1], pixels_THW.shape[2])
+    is_declared = region is not None
     region = region or Region(0, size_HW[0], 0, size_HW[1])
     lit, alive = _lit(pixels_THW, region)
     step = max(1, -(-max(lit.shape) // _GRID))
     share = _shrink(alive, step)
-    found = [_fit(share, density) for density in _DENSITIES]
+    found = [_fit(share, _DENSITIES[0])]
+    if found[0].confidence < _SURE:
+        found.append(_fit(share, _DENSITIES[1]))
     best = max(found, key=lambda trial: trial.confidence)
     inside = np.zeros(size_HW, dtype=np.bool_)
     if best.fan is not None:
-        fan = _sharpen(_scale(best.fan, step), lit, step)
-        fan = _shift(fan, region)
+        fan = _shift(_sharpen(_scale(best.fan, step), lit, step), region)
         inside[region.slices()] = fan.mask(size_HW)[region.slices()]
         if inside.sum() >= _ON_SCREEN * _area(fan):
             return SectorMask(inside, fan, round(best.confidence, 3))
     hull = max(found, key=lambda trial: trial.solidity)
-    if hull.solidity < MIN_CONFIDENCE:
+    if hull.solidity < MIN_CONFIDENCE or not is_declared:
         return None
     corners_rc = hull.corners_rc * step + (step - 1) / 2
     inside[region.slices()] = _fill(corners_rc, lit.shape)
@@ -188,39 +193,70 @@ def _fit_fan(corners_rc: Points, solid: Mask) -> Fan | None:
     if len(use_rc) < 40:
         return None
     fitted = _least_squares(np.append(start, np.quantile(radius, 0.95)), use_rc)
+    if not _is_fan(fitted):
+        return None
     rows_in, columns_in = np.nonzero(solid)
     ends = _radial_ends(fitted, rows_in, columns_in)
     return _build(fitted, *ends) if ends else None
 
 
 def _least_squares(start: Points, points_rc: Points) -> Points:
-    """Apex row and column, left and right angle (rad) and outer radius that fit the points."""
-    size = float(np.ptp(points_rc[:, 0]))
-    fitted: Points = optimize.least_squares(
-        _residuals,
-        start,
-        args=(points_rc, _SYMMETRY * len(points_rc)),
-        loss="soft_l1",
-        f_scale=1.0,
-        x_scale=(size, size, 0.5, 0.5, size),
-        max_nfev=40,
-    ).x
+    """Apex row and column, left and right angle (rad) and outer radius that fit the points.
+
+    Damped Gauss-Newton on the soft-L1 loss: a few points on furniture do not move the outline.
+    """
+    fitted, damping = start, 1e-3
+    residuals, jacobian = _residuals(fitted, points_rc)
+    for _ in range(_STEPS):
+        slope = 1.0 / np.sqrt(1.0 + residuals**2)  # derivative of 2 (sqrt(1 + r^2) - 1)
+        normal = (jacobian * slope[:, None]).T @ jacobian
+        normal += damping * np.diag(normal.diagonal() + 1e-9)
+        move = np.linalg.solve(normal, -(jacobian * slope[:, None]).T @ residuals)
+        trial_residuals, trial_jacobian = _residuals(fitted + move, points_rc)
+        if _cost(trial_residuals) < _cost(residuals):
+            fitted, residuals, jacobian = fitted + move, trial_residuals, trial_jacobian
+            damping *= 0.3
+            if np.abs(move[[0, 1, 4]]).max() < 0.01:
+                break
+        else:
+            damping *= 10.0
     return fitted
 
 
-def _residuals(parameters: Points, points_rc: Points, pull: float) -> Points:
+def _cost(residuals: Points) -> float:
+    return float(np.sqrt(1.0 + residuals**2).sum())
+
+
+def _residuals(parameters: Points, points_rc: Points) -> tuple[Points, Points]:
     """Signed distance of each point from the fan without its upper arc, positive outside.
 
-    The last residual is the pull towards symmetry.
+    The last residual is the pull towards symmetry. Returns residuals (P+1,) and their
+    derivatives by the parameters (P+1, 5).
     """
     row, column, left, right, radius_max = parameters
     down, across = points_rc[:, 0] - row, points_rc[:, 1] - column
-    beyond_left = down * np.sin(left) - across * np.cos(left)
-    beyond_right = across * np.cos(right) - down * np.sin(right)
-    beyond_arc = np.hypot(down, across) - radius_max
-    distance = np.maximum(np.maximum(beyond_left, beyond_right), beyond_arc)
-    weighted = np.where(distance < 0, _INSIDE_WEIGHT * distance, distance)
-    return np.append(weighted, pull * (left + right))
+    radius = np.maximum(np.hypot(down, across), 1e-9)
+    sin, cos = np.sin([left, right]), np.cos([left, right])
+    distances = np.stack(
+        [down * sin[0] - across * cos[0], across * cos[1] - down * sin[1], radius - radius_max]
+    )
+    nearest = distances.argmax(axis=0)
+    zero, one = np.zeros_like(down), np.ones_like(down)
+    slopes = np.stack(
+        [
+            [-sin[0] * one, cos[0] * one, down * cos[0] + across * sin[0], zero, zero],
+            [sin[1] * one, -cos[1] * one, zero, -across * sin[1] - down * cos[1], zero],
+            [-down / radius, -across / radius, zero, zero, -one],
+        ]
+    )
+    places = np.arange(len(points_rc))
+    distance, slope = distances[nearest, places], slopes[nearest, :, places]
+    weight = np.where(distance < 0, _INSIDE_WEIGHT, 1.0)
+    pull = _SYMMETRY * len(points_rc)
+    return (
+        np.append(weight * distance, pull * (left + right)),
+        np.vstack([weight[:, None] * slope, [0.0, 0.0, pull, pull, 0.0]]),
+    )
 
 
 def _sides(corners_rc: Points) -> Points | None:
@@ -295,28 +331,26 @@ def _sharpen(fan: Fan, lit: Mask, step: int) -> Fan:
     down, across = rows - fan.apex_rc[0], columns - fan.apex_rc[1]
     radius, angle = np.hypot(down, across), np.arctan2(across, down)
     left, right = np.radians([fan.angle_min_deg, fan.angle_max_deg])
-    slack = reach / np.maximum(radius, reach)
-    near = (angle > left - slack) & (angle < right + slack) & (radius < fan.radius_max_px + reach)
-    span = fan.radius_max_px - fan.radius_min_px
-    body = near & (radius > fan.radius_min_px + 0.15 * span)
-    rows, columns, radius, angle = rows[body], columns[body], radius[body], angle[body]
-    ring = (radius / fan.radius_max_px * 60).astype(int)
+    from_left, from_right = (angle - left) * radius, (right - angle) * radius
+    from_arc = fan.radius_max_px - radius
+    depth = (radius - fan.radius_min_px) / (fan.radius_max_px - fan.radius_min_px)
+    inside = (np.minimum(np.minimum(from_left, from_right), from_arc) > -reach) & (depth > 0.15)
+    ring = (depth * 60).astype(int)
     ray = ((angle - left) / (right - left) * 60).astype(int)
-    # the outermost pixel of every ring on both sides, and of every ray
-    picks = [
-        order[np.unique(group[order], return_index=True)[1]]
-        for order, group in (
-            (np.argsort(angle), ring),
-            (np.argsort(-angle), ring),
-            (np.argsort(-radius), ray),
-        )
-    ]
+    picks = []
+    for distance, group in ((from_left, ring), (from_right, ring), (from_arc, ray)):
+        band = np.flatnonzero(inside & (distance < reach))
+        order = band[np.argsort(distance[band])]
+        picks.append(order[np.unique(group[order], return_index=True)[1]])
     chosen = np.concatenate(picks)
     points_rc = np.stack([rows[chosen], columns[chosen]], axis=1).astype(np.float64)
     at_edge = ((points_rc < 1) | (points_rc > np.array(lit.shape) - 2)).any(axis=1)
     start = np.array([*fan.apex_rc, left, right, fan.radius_max_px])
-    fitted = _least_squares(start, points_rc[~at_edge]) if (~at_edge).sum() > 40 else start
-    return _with_radii(fitted, lit, fan.radius_min_px, reach)
+    if (~at_edge).sum() < 40:
+        return _with_radii(start, lit, fan.radius_min_px, reach)
+    fitted = _least_squares(start, points_rc[~at_edge])
+    is_near = np.abs(fitted[4] - start[4]) < 2 * reach and _is_fan(fitted)
+    return _with_radii(fitted if is_near else start, lit, fan.radius_min_px, reach)
 
 
 def _with_radii(parameters: Points, lit: Mask, radius_min: float, reach: float) -> Fan:
@@ -343,6 +377,12 @@ def _build(parameters: Points, radius_min: float, radius_max: float) -> Fan:
     row, column, left, right = (float(value) for value in parameters[:4])
     angles_deg = float(np.degrees(left)), float(np.degrees(right))
     return Fan((row, column), *angles_deg, max(0.0, radius_min - 0.5), radius_max + 0.5)
+
+
+def _is_fan(parameters: Points) -> bool:
+    """Looks down, opens as far as a probe can, and has its apex above its arc."""
+    left, right = np.degrees(parameters[2:4])
+    return bool(left < -2 and right > 2 and right - left < _MAX_OPENING_DEG and parameters[4] > 0)
 
 
 def _area(fan: Fan) -> float:
