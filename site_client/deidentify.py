@@ -1,6 +1,7 @@
-"""De-identification: keyed pseudonyms, no header, no pixel outside the tissue, before anything is stored.
+"""De-identification before anything is stored: keyed pseudonyms, no header, only tissue.
 
-Of a header only frame time and spacing stay, so the basic profile of DICOM PS3.15 E.1 holds by leaving everything out.
+Of a header only frame time and spacing stay: the basic profile of DICOM PS3.15 E.1 holds by leaving
+everything else out.
 """
 
 import hashlib

@@ -1,7 +1,7 @@
-"""Ingest: a folder of files becomes a de-identified dataset with a manifest, and a list of what was dropped and why.
+"""Ingest: a folder of files becomes a de-identified dataset, with a list of what was dropped and why.
 
-Clips are written first, the manifest last: until it stands, the dataset does not exist, and running again goes on from
-the clips that are there.
+Clips are written first, the manifest last: until it stands, the dataset does not exist, and running
+again goes on from the clips that are there.
 """
 
 import hashlib
@@ -52,7 +52,12 @@ class IngestRequest:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """A file that was left out: its place in the sorted listing, the start of its SHA-256, and why."""
+    """A file that was left out, and why.
+
+    Args:
+        position: place in the sorted listing of the files, -1 for one that is not there.
+        sha256: start of the file's SHA-256, to find it again without naming it.
+    """
 
     position: int
     sha256: str
@@ -135,6 +140,11 @@ def ingest(
     """Read every file of a folder, de-identify it, store it and write the manifest.
 
     Args:
+        folder: searched to the bottom.
+        store: the site's folder.
+        request: what shall become of the files.
+        settings: how.
+        now: aware time, for the manifest.
         advance: called with (1, note) for each file.
 
     Raises:
@@ -143,7 +153,11 @@ def ingest(
     """
     require_name(request.dataset)
     require_allowed(settings.keep_pixels, request.origin)
-    rows = read_label_rows(request.labels) if request.labels else {}
+    if not folder.is_dir():
+        raise EchoFedError(
+            Code.CONFIG_MISSING, "the folder to ingest does not exist", "check FOLDER"
+        )
+    rows = read_label_rows(request.labels, folder) if request.labels else {}
     labels = read_label_map(request.label_map, rows)
     tasks, num_ignored, lost = _list_files(folder, request.source, rows)
     job = partial(
@@ -179,11 +193,7 @@ def ingest(
 def _list_files(
     folder: Path, source: str, rows: Mapping[str, LabelRow]
 ) -> tuple[list[_Task], int, list[Dropped]]:
-    """Files of this source in sorted order, how many others there are, and labelled files that are not there."""
-    if not folder.is_dir():
-        raise EchoFedError(
-            Code.CONFIG_MISSING, "the folder to ingest does not exist", "check FOLDER"
-        )
+    """Files of this source in order, how many others there are, and labelled files not there."""
     reader = SOURCES[source]
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name[0] != ".")
     names = [path.relative_to(folder).as_posix() for path in files]

@@ -127,14 +127,13 @@ class SiteStore:
         """Write one clip atomically and return the SHA-256 of the file."""
         return save_clip(self.clip_path(dataset, key), clip)
 
-    def remove_stray_clips(self, manifest: DatasetManifest) -> int:
-        """Delete clip files that the manifest does not name, left by a run that ended early; return how many."""
+    def remove_stray_clips(self, manifest: DatasetManifest) -> None:
+        """Delete clips that the manifest does not name, left by a run that ended early."""
         folder = self.dataset_folder(manifest.id) / "clips"
         named = {Path(record.file).name for record in manifest.clips}
-        stray = [path for path in folder.iterdir() if path.name not in named]
-        for path in stray:
-            path.unlink()
-        return len(stray)
+        for path in folder.iterdir():
+            if path.name not in named:
+                path.unlink()
 
     def experts(self) -> tuple[str, ...]:
         """Ids of the experts at this site, its own and those received."""

@@ -1,4 +1,4 @@
-"""Ultrasound DICOM: multi-frame or single, grey or colour, 8 to 16 bits, compressed or not, read as a grey clip.
+"""Ultrasound DICOM, multi-frame or single, grey or colour, compressed or not, read as a grey clip.
 
 References: DICOM PS3.3 C.8.5.5 (ultrasound region calibration), C.7.6.3 (pixels), C.7.6.5 (cine).
 """
@@ -38,7 +38,7 @@ _KINDS = {
 }  # fmt: skip
 _KEPT = {"PixelData", "Rows", "Columns", "FrameTime", "Modality", "SequenceOfUltrasoundRegions"}
 _FAULTS = (
-    ArithmeticError, AttributeError, EOFError, InvalidDicomError, LookupError, MemoryError, NotImplementedError,
+    ArithmeticError, AttributeError, EOFError, InvalidDicomError, LookupError, MemoryError,
     OSError, RuntimeError, TypeError, ValueError, struct.error, zlib.error,
 )  # fmt: skip
 """What the foreign library raises on damaged files; found by damaging files."""
@@ -93,7 +93,7 @@ class DicomFile:
     def header(self) -> RawHeader:
         """Patient and what will be removed.
 
-        A file without a patient id belongs to its study; without either, to the one unknown patient.
+        A file without a patient id belongs to its study; without either, to one unknown patient.
         """
         with _reading_door():
             patient = str(self._dataset.get("PatientID") or "").strip()
@@ -116,7 +116,7 @@ class DicomFile:
 
 @contextmanager
 def _reading_door() -> Iterator[None]:
-    """Here, and only here, a strange file is data: its warnings are dropped, its faults get a code without text."""
+    """Here, and only here, a strange file is data: warnings are dropped, faults get a code."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -177,10 +177,8 @@ def _luma(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Brightness of colours, integer arithmetic in 1/256 steps."""
     red, green, blue = (rgb[..., channel].astype(np.uint16) for channel in range(3))
     weights = np.rint(_LUMA * 256).astype(np.uint16)
-    grey: NDArray[np.uint16] = (
-        red * weights[0] + green * weights[1] + blue * weights[2] + 128
-    ) >> 8
-    return grey.astype(np.uint8)
+    grey = (red * weights[0] + green * weights[1] + blue * weights[2] + 128) >> 8
+    return np.asarray(grey, dtype=np.uint8)
 
 
 def _grey_levels(array: NDArray[Any], dataset: FileDataset) -> NDArray[np.uint8]:
@@ -205,7 +203,8 @@ def _regions(
 ) -> tuple[tuple[Region, ...], MillimetresPerPixel | None]:
     """The 2-D tissue regions, largest first, and the spacing of the first.
 
-    One region that does not lie on the screen (the picture was resized after calibration) makes all of them unbelievable.
+    One region that does not lie on the screen makes all of them unbelievable: the picture was
+    resized or cut after calibration.
     """
     found: list[tuple[Region, MillimetresPerPixel | None]] = []
     for item in dataset.get("SequenceOfUltrasoundRegions") or ():

@@ -20,8 +20,12 @@ class LabelRow:
     split: Split | None
 
 
-def read_label_rows(path: Path) -> dict[str, LabelRow]:
+def read_label_rows(path: Path, folder: Path) -> dict[str, LabelRow]:
     """Read ``file,label[,split]``; other columns are not read.
+
+    Args:
+        path: the CSV; its files are relative to the folder, or to where the CSV lies.
+        folder: the folder that is ingested.
 
     Returns:
         Row by file, relative to the folder and with forward slashes.
@@ -43,7 +47,7 @@ def read_label_rows(path: Path) -> dict[str, LabelRow]:
                 "start it with the line file,label or file,label,split",
             )
         for number, row in enumerate(reader, start=2):
-            name = str(PurePosixPath((row["file"] or "").strip().replace("\\", "/")))
+            name = _relative(row["file"] or "", path, folder)
             found = LabelRow((row["label"] or "").strip(), _split(row.get("split"), number))
             if rows.setdefault(name, found) != found:
                 raise EchoFedError(
@@ -55,10 +59,11 @@ def read_label_rows(path: Path) -> dict[str, LabelRow]:
 
 
 def read_label_map(path: Path | None, rows: Mapping[str, LabelRow]) -> dict[str, tuple[str, ...]]:
-    """Views of every label that occurs, from the YAML file or, without one, by the ontology's own names.
+    """Views of every label that occurs, from the YAML file or else by the ontology's own names.
 
     Raises:
-        EchoFedError: LABEL_UNMAPPED naming a label and the nearest, VIEW_UNKNOWN, LABEL_MAP_INVALID.
+        EchoFedError: LABEL_UNMAPPED naming a label and the nearest, VIEW_UNKNOWN for a wrong map,
+            LABEL_MAP_INVALID.
     """
     labels = sorted({row.label for row in rows.values() if row.label})
     ontology = load_ontology()
@@ -97,6 +102,14 @@ def _load_map(path: Path) -> LabelMap:
             Code.LABEL_MAP_INVALID, f"{path.name} is not a mapping", "write label: view, one a line"
         )
     return build_label_map(entries)
+
+
+def _relative(text: str, labels: Path, folder: Path) -> str:
+    name = PurePosixPath(text.strip().replace("\\", "/"))
+    beside = (labels.parent / name).resolve()
+    if not (folder / name).is_file() and beside.is_relative_to(folder.resolve()):
+        return beside.relative_to(folder.resolve()).as_posix()
+    return name.as_posix()
 
 
 def _split(text: str | None, number: int) -> Split | None:

@@ -1,4 +1,4 @@
-"""A clip as its source wrote it, identity and all; it lives in memory only, until ``deidentify`` has seen it."""
+"""A clip as its source wrote it, identity and all; it lives in memory only."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class RawHeader:
 
     Args:
         patient: the source's own patient id; identifies a person.
-        removed: header elements by kind (names, dates, uids, text, private, other) that will not be kept.
+        removed: number of header elements that will not be kept, by kind.
     """
 
     patient: str
@@ -31,7 +31,7 @@ class RawClip:
 
     Args:
         pixels_THW: uint8 grey, the whole screen.
-        regions: the scanner's 2-D tissue regions, largest first; empty where none is declared or believable.
+        regions: the scanner's 2-D tissue regions, largest first; empty where none is believable.
         mm_per_pixel: spacing of (rows, columns) in the first region.
         frame_time_ms: time between frames.
     """
@@ -43,7 +43,7 @@ class RawClip:
 
 
 class RawFile(Protocol):
-    """One opened file; what cannot be read raises an EchoFedError of the thirties without naming the file."""
+    """An opened file; what cannot be read raises an error of the thirties that does not name it."""
 
     def header(self) -> RawHeader:
         """The facts before decoding."""

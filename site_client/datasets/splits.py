@@ -17,9 +17,12 @@ def draw_splits(
     Args:
         patients: patient keys; their order does not matter, their (keyed, random) values decide.
         fixed: splits that are given or were drawn earlier; a patient never changes sides.
+        val_fraction: share of the patients for validation.
+        test_fraction: share of the patients for testing.
 
     Returns:
-        Split by patient. From three patients on each split with a share has at least one, unless ``fixed`` forbids it.
+        Split by patient. From three patients on each split with a share has at least one, unless
+        ``fixed`` forbids it.
     """
     everyone = sorted(set(patients))
     splits = {patient: fixed[patient] for patient in everyone if patient in fixed}
@@ -29,9 +32,9 @@ def draw_splits(
         wanted = _count(len(everyone), share) - sum(found == split for found in splits.values())
         room = max(0, len(waiting) - (len(everyone) >= 3 and "train" not in splits.values()))
         taken = min(max(0, wanted), room)
-        splits |= {patient: split for patient in waiting[:taken]}
+        splits |= dict.fromkeys(waiting[:taken], split)
         waiting = waiting[taken:]
-    return splits | {patient: "train" for patient in waiting}
+    return splits | dict.fromkeys(waiting, "train")
 
 
 def _count(patients: int, share: float) -> int:
