@@ -137,6 +137,12 @@ def approve(
             f"site {entry.site!r} is already admitted with another key",
             f"run enrol --revoke {entry.site} first, then invite it again",
         )
+    if public_key in revoked_keys(authority):
+        raise EchoFedError(
+            Code.IDENTITY_MISMATCH,
+            f"the key of this request was revoked with site {entry.site!r}",
+            "start the site in a new folder; it makes a new key there",
+        )
     certificate = sign_site_certificate(authority, csr, entry.site, now=now, valid=valid)
     approved = replace(
         entry,

@@ -14,7 +14,7 @@ import ssl
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -141,7 +141,13 @@ def build_front(link: SuperLink) -> Starlette:
         log.warning("refused %s %s", request.method, request.url.path[:80])
         return PlainTextResponse("not open to sites", status_code=403)
 
+    @asynccontextmanager
+    async def closing(app: Starlette) -> AsyncIterator[None]:
+        async with client:
+            yield
+
     return Starlette(
+        lifespan=closing,
         routes=[
             Route("/v1/fleet/{call}", fleet, methods=["POST"]),
             Route("/health", health, methods=["GET"]),
@@ -225,7 +231,7 @@ def running_front(link: SuperLink, *, host: str, port: int) -> Iterator[int]:
             port=port,
             http=PeerProtocol,
             ws="none",
-            lifespan="off",
+            loop="asyncio",
             proxy_headers=False,  # nobody before this door is believed about the sender
             server_header=False,
             access_log=False,

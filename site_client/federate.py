@@ -22,7 +22,7 @@ from site_client.launch import NodeLaunch, failure, probe, write_launch
 log = logging.getLogger(__name__)
 
 RETRY_S = 3.0
-FINAL = frozenset({Code.NODE_REFUSED, Code.CERTIFICATE_EXPIRED, Code.BUNDLE_UNAPPROVED})
+FINAL = frozenset({Code.NODE_REFUSED, Code.CERTIFICATE_EXPIRED})
 _STEADY_S = 60.0  # a node that lived this long starts with full patience again
 
 
@@ -96,7 +96,7 @@ def _await_centre(
         try:
             return probe(identity, launch.address)
         except EchoFedError as error:
-            if error.code is not Code.CENTRE_UNREACHABLE or time.monotonic() > deadline:
+            if error.code is Code.CERTIFICATE_EXPIRED or time.monotonic() > deadline:
                 raise
             log.warning("%s", error)
         stop.wait(RETRY_S)

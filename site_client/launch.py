@@ -90,6 +90,9 @@ def probe(identity: Identity, address: str) -> None:
     try:
         connection.request("GET", "/health")
         status = connection.getresponse().status
+    except ConnectionResetError as error:
+        # asyncio's server drops a connection whose certificate it refuses without saying why
+        raise failure(Code.NODE_REFUSED, address) from error
     except (OSError, http.client.HTTPException) as error:
         raise failure(code_of_failure(error), address) from error
     finally:

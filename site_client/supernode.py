@@ -19,7 +19,6 @@ import json
 import logging
 import os
 import signal
-import ssl
 import sys
 import tempfile
 import time
@@ -28,6 +27,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ from flwr.supernode.fleet_http_client import FleetHttpClient
 from shared.errors import Code, EchoFedError
 from shared.ledger import Ledger
 from shared.log import set_up_log
-from site_client.identity import Identity
+from site_client.identity import Identity, expect_certificate
 from site_client.launch import NodeLaunch, client_context, code_of_failure, read_launch
 
 log = logging.getLogger(__name__)
@@ -168,12 +168,12 @@ def scrub(message: Message) -> Message:
 
 
 def guarded_client(
-    context: ssl.SSLContext, *, patience_s: float, verdict: Verdict
+    identity: Identity, *, patience_s: float, verdict: Verdict
 ) -> type[FleetHttpClient]:
     """Flower's fleet client with the site's certificate, and patient where its node is refused.
 
     Args:
-        context: TLS context with the centre's CA and the site's certificate.
+        identity: the site's key and certificate and the centre's CA.
         patience_s: how long a refused activation is tried again; after a crash the centre needs two
             heartbeats to notice that the old connection is gone.
         verdict: where a final refusal is noted.
@@ -192,8 +192,8 @@ def guarded_client(
         ) -> Any:
             return cls(
                 f"https://{server_address}",
-                interceptors=[*interceptors, Watch(verdict)],
-                verify=context,
+                interceptors=[*interceptors, Watch(verdict, identity)],
+                verify=client_context(identity),
                 retry_invoker=retry_invoker,
             )
 
@@ -219,14 +219,14 @@ class Watch:
     """Sees every answer of the centre and ends the node where waiting cannot help."""
 
     verdict: Verdict
+    identity: Identity
 
     def intercept(self, context: Any, call_next: Callable[[Any], httpx.Response]) -> httpx.Response:
         """Pass the call on; 401, the front's 403 and a certificate that has ended are final."""
         try:
             response = call_next(context)
         except httpx.TransportError as error:
-            code = code_of_failure(error)
-            if code is not Code.CENTRE_UNREACHABLE:
+            if (code := self._code_of(error)) is not Code.CENTRE_UNREACHABLE:
                 self.verdict.leave(code)
             raise
         from_front = not response.headers.get("content-type", "").startswith("application/")
@@ -235,6 +235,13 @@ class Watch:
         ):
             self.verdict.leave(Code.NODE_REFUSED)
         return response
+
+    def _code_of(self, error: httpx.TransportError) -> Code:
+        try:
+            expect_certificate(self.identity, now=datetime.now(UTC))
+        except EchoFedError as ended:
+            return ended.code
+        return code_of_failure(error)
 
 
 def install_guard(guard: Guard, client: type[FleetHttpClient], *, heartbeat_s: int) -> None:
@@ -265,7 +272,7 @@ def run_node(launch: NodeLaunch) -> None:
         approved=launch.approved,
         record=lambda kind, body: _append(ledger, kind, body, actor=launch.site),
     )
-    client = guarded_client(client_context(identity), patience_s=launch.patience_s, verdict=verdict)
+    client = guarded_client(identity, patience_s=launch.patience_s, verdict=verdict)
     install_guard(guard, client, heartbeat_s=launch.heartbeat_s)
     with tempfile.TemporaryDirectory() as folder:
         trusted = Path(folder) / "trusted.yaml"
