@@ -5,7 +5,7 @@ sector would remove the background that BackMix needs.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
 import numpy as np
@@ -77,10 +77,12 @@ class FrameSet:
 
     def take(self, place_N: NDArray[np.integer]) -> "FrameSet":
         """Some frames, in the order given; clips stay numbered as they are."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return FrameSet(
-            **{n: v[place_N] if n.endswith(("_N", "_NHW")) else v for n, v in values.items()}
-        )
+        by_frame = [field.name for field in fields(self) if field.name.endswith(("_N", "_NHW"))]
+        return replace(self, **{name: getattr(self, name)[place_N] for name in by_frame})
+
+    def with_pixels(self, pixels_NHW: NDArray[np.uint8]) -> "FrameSet":
+        """The same frames showing something else."""
+        return replace(self, pixels_NHW=pixels_NHW)
 
     def masked_frames(self, place_N: NDArray[np.integer]) -> MaskedFrames:
         """Some frames with their sectors as tensors; an unmasked clip counts as all sector."""

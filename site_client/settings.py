@@ -51,7 +51,7 @@ class ExpertSettings(Settings):
     batch_size: Positive = 32
     """Frames in a step."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    """Peak learning rate of Adam, constant as in the paper unless schedule says otherwise."""
+    """Learning rate of Adam; the peak where schedule is onecycle."""
     schedule: Literal["constant", "onecycle"] = "constant"
     """Course of the learning rate."""
     rotation_deg: Annotated[float, Field(ge=0)] = 30.0
@@ -76,6 +76,8 @@ class ExtractSettings(Settings):
     """Augmented passes over the training frames beside the plain one."""
     batch_size: Positive = 64
     """Frames in a forward pass."""
+    threads: Positive = 2
+    """Threads of the numeric library."""
 
 
 class CentreSettings(Settings):
