@@ -40,4 +40,5 @@ def _cell(
         screen = SCREENS[SCANNERS[scanner].screen]
         variant = draw_variant(view, 0.0, rng)
         clip = with_screen(clip, screen, variant=variant, banner=f"PHANTOM, {view}")
-    return clip.pixels_THW[0]
+    pixels_HW: npt.NDArray[np.uint8] = clip.pixels_THW[0]
+    return pixels_HW

@@ -67,8 +67,8 @@ def converter(layout: FanLayout, size_HW: tuple[int, int]) -> Converter:
     fan = place_fan(layout, size_HW)
     mask_HW = fan.mask(size_HW)
     span_px = fan.radius_max_px - fan.radius_min_px
-    samples = int(np.clip(round(1.0 * span_px), 112, 256))
-    lines = int(np.clip(round(0.62 * span_px), 88, 160))
+    samples = int(np.clip(round(0.85 * span_px), 112, 256))
+    lines = int(np.clip(round(0.52 * span_px), 80, 160))
     rows, columns = np.nonzero(mask_HW)
     down, right = rows - fan.apex_rc[0], columns - fan.apex_rc[1]
     deep = (np.hypot(down, right) - fan.radius_min_px) / span_px * (samples - 1)

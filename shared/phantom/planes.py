@@ -75,10 +75,10 @@ def jittered(plane: Plane, rng: np.random.Generator, strength: float) -> Plane:
     turn, tilt, swing, across, along, stand = rng.normal(size=6) * strength
     return replace(
         plane,
-        roll_deg=plane.roll_deg + 7.0 * float(turn),
-        tilt_deg=plane.tilt_deg + 3.4 * float(tilt),
+        roll_deg=plane.roll_deg + 8.0 * float(turn),
+        tilt_deg=plane.tilt_deg + 3.6 * float(tilt),
         swing_deg=plane.swing_deg + 4.5 * float(swing),
-        shift_mm=(plane.shift_mm[0] + 3.5 * float(across), plane.shift_mm[1] + 4.0 * float(along)),
+        shift_mm=(plane.shift_mm[0] + 4.0 * float(across), plane.shift_mm[1] + 4.0 * float(along)),
         standoff_mm=max(4.0, plane.standoff_mm + 3.0 * float(stand)),
     )
 

@@ -135,7 +135,8 @@ def _middle(sector_HW: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     columns = np.flatnonzero(sector_HW.any(axis=0))
     centre, half = columns.mean(), 0.2 * (columns[-1] - columns[0])
     band = np.abs(np.arange(sector_HW.shape[1]) - centre) < half
-    return sector_HW & band[None, :]
+    middle: npt.NDArray[np.bool_] = sector_HW & band[None, :]
+    return middle
 
 
 def _correlation_width(speckle: Array, inside: npt.NDArray[np.bool_], axis: int) -> float:

@@ -39,7 +39,7 @@ def landmarks_rc(
         "apex", "annulus_left", "annulus_right": (T, 2) as (row, column); NaN where out of plane.
     """
     found = {name: np.full((len(phases), 2), np.nan) for name in _NAMES}
-    turns = np.linspace(0.0, 2 * np.pi, 361)
+    turns = np.linspace(0.0, 2 * np.pi, 121)
     x, y, z = mitral_centre(heart)
     radius = mitral_radius_mm(heart)
     ring = np.stack([x + radius * np.cos(turns), y + radius * np.sin(turns), 0 * turns + z], axis=1)
