@@ -15,7 +15,7 @@ class IngestSettings(Settings):
     """How files become a dataset."""
 
     keep_pixels: Literal["sector", "region", "screen"] = "sector"
-    """What stays: the fan, the scanner's 2-D region, or the screen (phantom or public data only)."""
+    """What stays: the fan, the scanner's 2-D region, or the screen (phantom or public data)."""
     val_fraction: Fraction = 0.1
     """Share of the patients in the validation split."""
     test_fraction: Fraction = 0.25
