@@ -1,4 +1,4 @@
-"""Ingest: a folder of files becomes a de-identified dataset, with a list of what was dropped and why.
+"""Ingest: a folder of files becomes a de-identified dataset; what was dropped is listed with why.
 
 Clips are written first, the manifest last: until it stands, the dataset does not exist, and running
 again goes on from the clips that are there.

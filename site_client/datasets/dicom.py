@@ -155,7 +155,8 @@ def _grey_frames(dataset: FileDataset) -> NDArray[np.uint8]:
     array = array.reshape(frames, dataset.Rows, dataset.Columns, -1)
     colour = str(meta["photometric_interpretation"])
     if colour == "PALETTE COLOR":
-        return _palette_grey(dataset)[array[..., 0]]
+        grey: NDArray[np.uint8] = _palette_grey(dataset)[array[..., 0]]
+        return grey
     if array.shape[-1] == 1:
         return _grey_levels(array[..., 0], dataset)
     if colour.startswith("YBR_FULL"):
