@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import confusion_matrix, f1_score
 
 from shared.echo.ontology import load_ontology
 
@@ -67,19 +66,23 @@ def score_labels(
 
     Macro figures run over the labels that occur in the truth.
     """
-    predicted_N = log_probabilities_NK.argmax(axis=1)
-    present = np.unique(label_N)
-    f1_K = f1_score(label_N, predicted_N, labels=present, average=None, zero_division=0.0)
-    counts = confusion_matrix(label_N, predicted_N, labels=np.arange(len(labels)))
-    recall = {labels[k]: float((predicted_N[label_N == k] == k).mean()) for k in present}
+    num = len(labels)
+    cell_N = label_N.astype(np.int64) * num + log_probabilities_NK.argmax(axis=1)
+    counts = np.bincount(cell_N, minlength=num * num).reshape(num, num)
+    true_K, told_K, hits_K = counts.sum(axis=1), counts.sum(axis=0), np.diagonal(counts)
+    present = np.flatnonzero(true_K)
+    recall_K = hits_K[present] / true_K[present]
+    f1_K = 2 * hits_K[present] / (true_K + told_K)[present]
     return Scores(
         num=len(label_N),
-        accuracy=float((predicted_N == label_N).mean()),
-        balanced_accuracy=float(np.mean(list(recall.values()))),
+        accuracy=float(hits_K.sum() / len(label_N)),
+        balanced_accuracy=float(np.mean(recall_K)),
         macro_f1=float(np.mean(f1_K)),
         labels=tuple(labels),
-        recall=recall,
-        f1={labels[k]: float(value) for k, value in zip(present, f1_K, strict=True)},
+        recall={
+            labels[k]: float(value) for k, value in zip(present.tolist(), recall_K, strict=True)
+        },
+        f1={labels[k]: float(value) for k, value in zip(present.tolist(), f1_K, strict=True)},
         confusion=tuple(tuple(int(count) for count in row) for row in counts),
     )
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.metrics import confusion_matrix, f1_score
 
 from shared.metrics import by_clip, score_labels, vocabulary_log_probabilities
 
@@ -45,6 +46,19 @@ def test_macro_f1_weighs_labels_not_items() -> None:
     scores = score_labels(np.log(np.tile([0.9, 0.1], (100, 1))), label_N, ["many", "few"])
     assert scores.accuracy == pytest.approx(0.98)
     assert scores.macro_f1 == pytest.approx(0.5 * 2 * 98 / 198)
+
+
+def test_scores_are_those_of_scikit_learn(seed: int) -> None:
+    label_N = np.random.default_rng(seed).integers(0, 2, size=50)  # the third never occurs
+    log_NV = random_log_probabilities(seed)
+    told_N = log_NV.argmax(axis=1)
+    scores = score_labels(log_NV, label_N, VIEWS)
+    assert scores.confusion == tuple(
+        map(tuple, confusion_matrix(label_N, told_N, labels=[0, 1, 2]).tolist())
+    )
+    f1_K = f1_score(label_N, told_N, labels=[0, 1], average=None)
+    assert list(scores.f1.values()) == pytest.approx(list(f1_K))
+    assert scores.macro_f1 == pytest.approx(f1_K.mean())
 
 
 def test_a_clip_is_the_mean_log_probability_of_its_frames() -> None:
