@@ -1,4 +1,4 @@
-"""Through the front a site reaches the fleet calls, under its own key, with bodies of a fair size; nothing else."""
+"""Through the front a site reaches the fleet calls, under its own key, and nothing else."""
 
 import base64
 import http.client
