@@ -61,13 +61,21 @@ def stills_of(clip: PhantomClip) -> Iterator[Still]:
         yield Still(pixels, labels, clip.sector.mask_HW, clip.mm_per_pixel[0])
 
 
-def read_stills(folder: Path, *, limit: int) -> Iterator[Still]:
-    """Labelled stills from a folder with images/, masks/ and manifest.csv (file, spacing_mm).
+def read_stills(folder: Path, *, patients: range, limit: int) -> Iterator[Still]:
+    """Labelled stills of a folder with images/, masks/, manifest.csv (file, patient, spacing_mm).
 
-    Every n-th row is read so that at most `limit` stills cover the whole manifest.
+    Args:
+        folder: where they lie.
+        patients: numbers at the end of the patient names to read. There is no default, so that
+            nobody looks at a test part by oversight while choosing a setting.
+        limit: at most so many stills, spread evenly over those patients.
     """
     with (folder / "manifest.csv").open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
+        rows = [
+            row
+            for row in csv.DictReader(stream)
+            if int(row["patient"].removeprefix("patient")) in patients
+        ]
     for row in rows[:: max(1, len(rows) // limit)][:limit]:
         pixels = np.asarray(Image.open(folder / "images" / row["file"]).convert("L"))
         labels = np.asarray(Image.open(folder / "masks" / row["file"]))

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from shared.phantom.anatomy import draw_heart
@@ -52,11 +53,22 @@ def test_rayleigh_amplitudes_have_the_known_ratio() -> None:
     assert envelope_snr(amplitude) == pytest.approx(1.913, abs=0.02)
 
 
+def test_only_the_named_patients_are_read(tmp_path: Path) -> None:
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+        for number, grey in ((1, 10), (2, 200)):
+            Image.new("L", (30, 30), grey).save(tmp_path / folder / f"{number}.png")
+    rows = "file,patient,spacing_mm\n1.png,patient0001,1.0\n2.png,patient0002,1.0\n"
+    (tmp_path / "manifest.csv").write_text(rows)
+    stills = list(read_stills(tmp_path, patients=range(1, 2), limit=10))
+    assert [int(still.pixels_HW.max()) for still in stills] == [10]
+
+
 def test_phantom_resembles_real_stills() -> None:
     root = os.environ.get("ECHOFED_REAL_DATA")
     if not root:
         pytest.skip("ECHOFED_REAL_DATA is not set")
-    real = appearance(read_stills(Path(root) / "camus_a4c", limit=30))
+    real = appearance(read_stills(Path(root) / "camus_a4c", patients=range(1, 201), limit=30))
     phantom = appearance(still for seed in range(12) for still in stills_of(clip_of(seed)))
     figures = compare(phantom, real)
     assert figures["histogram_intersection"] > 0.7
