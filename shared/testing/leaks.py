@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import fftconvolve
+from scipy.signal import oaconvolve
 
 from shared.errors import EchoFedError
 from shared.files import arrays_from_bytes
@@ -16,6 +16,7 @@ CORRELATION_LIMIT = 0.5
 _SIZES = (16, 28, 32, 56, 64, 112, 128, 224)
 _TEMPLATE = 1024  # pixels in the piece of a frame that is searched for in a stream
 _STREAMS = ("u1", "<f2", "<f4", "<f8")
+_FLAT = 1e-2  # norm of a window, of numbers in [-1, 1], below which it shows nothing
 
 
 def find_words(body: bytes, words: Iterable[str]) -> set[str]:
@@ -112,29 +113,42 @@ def _stream_likeness(
     raw = np.ascontiguousarray(array).tobytes()
     for kind in _STREAMS:
         width = np.dtype(kind).itemsize
-        stream = np.frombuffer(raw[: len(raw) // width * width], dtype=kind).astype(np.float64)
-        if stream.size < _TEMPLATE:
+        if len(raw) < width * _TEMPLATE:
             continue
-        stream = np.clip(np.nan_to_num(stream, nan=0.0, posinf=0.0, neginf=0.0), -1e6, 1e6)
+        stream = _tame(np.frombuffer(raw[: len(raw) // width * width], dtype=kind))
+        spread = _window_spread(stream)
         for frame in frames_NHW:
-            yield _best_match(stream, frame)
+            yield _best_match(stream, spread, frame)
 
 
-def _best_match(stream: NDArray[np.float64], frame: NDArray[np.uint8]) -> float:
+def _tame(numbers: NDArray[Any]) -> NDArray[np.float64]:
+    """Numbers read under a wrong type span a thousand decades; bring them into [-1, 1]."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        stream = np.nan_to_num(numbers.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    top = float(np.quantile(np.abs(stream), 0.99)) or 1.0
+    return np.clip(stream, -top, top) / top
+
+
+def _window_spread(stream: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Norm of every window of the template's length about its own mean."""
+    sums, squares = (np.concatenate([[0.0], np.cumsum(values)]) for values in (stream, stream**2))
+    total = sums[_TEMPLATE:] - sums[:-_TEMPLATE]
+    power = squares[_TEMPLATE:] - squares[:-_TEMPLATE]
+    return np.asarray(np.sqrt(np.maximum(power - total**2 / _TEMPLATE, 0.0)))
+
+
+def _best_match(
+    stream: NDArray[np.float64], spread: NDArray[np.float64], frame: NDArray[np.uint8]
+) -> float:
     """Largest absolute correlation of any window of the stream with the middle of the frame."""
     middle = frame.size // 2
-    piece = frame.ravel()[middle - _TEMPLATE // 2 : middle + _TEMPLATE // 2].astype(np.float64)
+    piece = frame.ravel()[max(middle - _TEMPLATE // 2, 0) :][:_TEMPLATE].astype(np.float64)
     piece = piece - piece.mean()
     norm = float(np.linalg.norm(piece))
     if piece.size < _TEMPLATE or norm == 0.0:
         return 0.0
-    window = np.ones(_TEMPLATE)
-    total = fftconvolve(stream, window, mode="valid")
-    squares = fftconvolve(stream**2, window, mode="valid")
-    spread = np.sqrt(np.maximum(squares - total**2 / _TEMPLATE, 0.0))
-    floor = 1e-6 * max(1.0, float(np.abs(stream).max()))
-    match = fftconvolve(stream, piece[::-1], mode="valid")
-    score = np.where(spread > floor, np.abs(match) / (np.maximum(spread, floor) * norm), 0.0)
+    match = oaconvolve(stream, piece[::-1], mode="valid")
+    score = np.where(spread > _FLAT, np.abs(match) / (np.maximum(spread, _FLAT) * norm), 0.0)
     return float(min(score.max(), 1.0))
 
 
