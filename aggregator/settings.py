@@ -1,9 +1,9 @@
 """Settings of the centre: aggregator.yaml, one class per component."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from shared.echo.expert import FusionVariant
 from shared.settings import Settings
@@ -36,6 +36,14 @@ class FusionSettings(Settings):
     """Seed of everything random in fusion training."""
     threads: Positive = 2
     """Threads of the numeric library."""
+
+    @model_validator(mode="after")
+    def _serve_what_is_trained(self) -> Self:
+        if self.serve != "best" and self.serve not in self.variants:
+            raise ValueError(f"serve is {self.serve!r}, which is not among the variants")
+        if not self.variants or len(set(self.variants)) != len(self.variants):
+            raise ValueError("variants must name at least one, and each once")
+        return self
 
 
 class FederationSettings(Settings):

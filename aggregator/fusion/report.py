@@ -1,0 +1,97 @@
+"""The comparison of fused variants, experts and baselines on the same held-out rows."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aggregator.feature_bank import DatasetRows, JoinedRows, select_rows
+from aggregator.fusion.baselines import BASELINES, tell_alone
+from aggregator.fusion.evaluate import (
+    LevelScores,
+    fuse_rows,
+    is_scored,
+    macro_score,
+    score_rows,
+)
+from shared.echo.manifest import Split
+from shared.models.fusion import ScoreFusion, union_views
+
+FUSED = "fused "
+"""A fused variant is listed as this and its name; an expert alone as ``expert`` and its id."""
+
+
+@dataclass(frozen=True, slots=True)
+class FusionReport:
+    """Held-out figures of every method on the same rows.
+
+    Args:
+        scores: method -> dataset -> scores in the dataset's own vocabulary.
+        macro_f1: method -> mean over datasets of the clip-level macro-F1.
+        id_scores: gated variant -> dataset -> expert -> mean id score.
+        incomplete: dataset -> experts that did not see it; its figures rest on the others.
+    """
+
+    split: Split
+    scores: dict[str, dict[str, LevelScores]]
+    macro_f1: dict[str, float]
+    id_scores: dict[str, dict[str, dict[str, float]]]
+    incomplete: dict[str, tuple[str, ...]]
+
+
+def compare(
+    joined: JoinedRows, fusions: Mapping[str, ScoreFusion], *, split: Split = "test"
+) -> FusionReport:
+    """Score fused variants, each expert alone and the untrained baselines.
+
+    Args:
+        joined: rows of all datasets, experts in the order of the fusions' blocks.
+        fusions: variant -> trained fusion.
+        split: which rows count.
+    """
+    scores: dict[str, dict[str, LevelScores]] = {}
+    id_scores: dict[str, dict[str, dict[str, float]]] = {
+        variant: {} for variant, fusion in fusions.items() if fusion.gate is not None
+    }
+    views = union_views(joined.blocks)
+    for rows in joined.datasets:
+        kept_N = is_scored(rows, split)
+        if not kept_N.any():
+            continue
+        held_out = select_rows(rows, kept_N)
+        told = _tell_untrained(held_out, joined, views)
+        for variant, fusion in fusions.items():
+            fused = fuse_rows(fusion, held_out)
+            told[FUSED + variant] = fused.log_probabilities_NV
+            if variant in id_scores:
+                id_scores[variant][rows.name] = _means(fused.id_scores_NE, joined)
+        for method, told_NV in told.items():
+            scored = score_rows(held_out, told_NV, views, split=split)
+            assert scored is not None
+            scores.setdefault(method, {})[rows.name] = scored
+    return FusionReport(
+        split=split,
+        scores=scores,
+        macro_f1={method: macro_score(by_name.values()) for method, by_name in scores.items()},
+        id_scores=id_scores,
+        incomplete=dict(joined.missing),
+    )
+
+
+def _tell_untrained(
+    rows: DatasetRows, joined: JoinedRows, views: Sequence[str]
+) -> dict[str, NDArray[np.float64]]:
+    told = {
+        f"expert {block.expert}": tell_alone(rows, joined.blocks, views, expert=block.expert)
+        for block, is_available in zip(joined.blocks, rows.available, strict=True)
+        if is_available
+    }
+    for name, tell in BASELINES.items():
+        told[name] = tell(rows, joined.blocks, views)
+    return told
+
+
+def _means(id_scores_NE: NDArray[np.float64], joined: JoinedRows) -> dict[str, float]:
+    means_E = id_scores_NE.mean(axis=0)
+    return {block.expert: float(mean) for block, mean in zip(joined.blocks, means_E, strict=True)}
