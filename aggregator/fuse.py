@@ -13,6 +13,7 @@ from aggregator.cards import active_experts
 from aggregator.centre import Centre
 from aggregator.feature_bank import DatasetRows, JoinedRows, dataset_name
 from aggregator.fusion.evaluate import fuse_rows, is_scored, score_rows
+from aggregator.fusion.report import compare
 from aggregator.fusion.train import FusionTrials, Provenance, train_fusions
 from aggregator.schema import Fusion
 from aggregator.state import iso
@@ -129,11 +130,23 @@ def _keep(
         "cached": list(choice.cached),
         "missing": list(choice.missing),
         "datasets": {rows.name: held_out(best.fusion, best.card, rows) for rows in joined.datasets},
+        "comparison": _comparison(joined, trials),
     }
     row = Fusion(best.card.id, recipe, iso(clock()), dict(choice.contents), report)
     centre.state.add_fusion(row)
     log.info("fusion %s trained as variant %s", best.card.id, best.card.variant)
     return row
+
+
+def _comparison(joined: JoinedRows, trials: FusionTrials) -> dict[str, Any]:
+    """Held-out scores of every variant, expert and untrained baseline: method, then dataset."""
+    fusions = {variant: one.fusion for variant, one in trials.by_variant.items()}
+    return {
+        method: {
+            name: {"num_frames": one.frames.num, **asdict(one)} for name, one in by_name.items()
+        }
+        for method, by_name in compare(joined, fusions).scores.items()
+    }
 
 
 def held_out(fusion: ScoreFusion, card: FusionCard, rows: DatasetRows) -> dict[str, Any]:

@@ -2,12 +2,11 @@
 
 import csv
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
-from plan import DemoPlan, data_of, dataset_of, flatten
+from plan import DemoPlan, Hospital, data_of, dataset_of, flatten
 from processes import CommandFailed, Processes, say
 
 from shared.echo.manifest import SPLITS
@@ -48,8 +47,8 @@ class Federation:
             say(f"{spec.name}: {spec.num_patients} patients on scanner {spec.scanner}")
             with self._processes.timed(f"{spec.name}: scan"):
                 truth = write_hospital(spec, folder, workers=2)
-            _write_splits(folder / "labels.csv", self.plan, truth.clips)
-            (folder / "labels.yaml").write_text(yaml.safe_dump(_plain(spec.labels)))
+            sizes = (self.plan.train_patients, self.plan.val_patients)
+            write_labels(folder, self.plan.everyone()[place], truth.clips, sizes)
 
     def enrol(self, name: str) -> None:
         """Invite a site, let it answer, admit it, and write a policy that lets features go."""
@@ -149,17 +148,24 @@ class Federation:
         (self.out / name / "policy.yaml").write_text(yaml.safe_dump(policy, sort_keys=False))
 
 
-def _write_splits(path: Path, plan: DemoPlan, clips: list[dict[str, Any]]) -> None:
-    """Add the split of every patient to the labels file: the first ones train."""
+def write_labels(
+    folder: Path, hospital: Hospital, clips: list[dict[str, Any]], sizes: tuple[int, int]
+) -> None:
+    """Write labels.csv with a split for every patient, and the label map.
+
+    Args:
+        folder: the hospital's.
+        hospital: whose words these are.
+        clips: records with file, label and patient.
+        sizes: number of patients that train and that validate; the others test.
+    """
     order = {patient: place for place, patient in enumerate(sorted({c["patient"] for c in clips}))}
-    bounds = (plan.train_patients, plan.train_patients + plan.val_patients)
-    with path.open("w", newline="") as file:
+    bounds = (sizes[0], sizes[0] + sizes[1])
+    with (folder / "labels.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["file", "label", "split"])
         for clip in clips:
             split = SPLITS[sum(order[clip["patient"]] >= bound for bound in bounds)]
             writer.writerow([clip["file"], clip["label"], split])
-
-
-def _plain(labels: Mapping[str, Any]) -> dict[str, list[str]]:
-    return {label: [v] if isinstance(v, str) else list(v) for label, v in labels.items()}
+    views = {k: [v] if isinstance(v, str) else list(v) for k, v in hospital.labels.items()}
+    (folder / "labels.yaml").write_text(yaml.safe_dump(views))

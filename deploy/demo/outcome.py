@@ -26,10 +26,8 @@ class Outcome:
         self._increments[when] = document
         report = document["report"]
         self._take(FUSED[when], report["datasets"])
-        for kind in ("variants", "experts", "baselines"):
-            for name, datasets in report[kind].items():
-                label = f"fusion variant {name}" if kind == "variants" else name
-                self._take(f"{label}, {when}", datasets)
+        for method, datasets in report["comparison"].items():
+            self._take(f"{method}, {when}", datasets)
 
     def note_image_score(self, method: str, hospital: str, document: Mapping[str, Any]) -> None:
         """Take the score of a network that saw images."""

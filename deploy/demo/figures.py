@@ -1,0 +1,131 @@
+"""``make figures``: three seeds of the demo and the BackMix experiment, as CSV and as tables."""
+
+import argparse
+import csv
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+from backmix import BackMixPlan, run_backmix
+from plan import DemoPlan
+from processes import CommandFailed, all_processes, say
+from run import run
+from tables import results_table, write_between
+
+from shared.settings import Settings, load_settings
+
+ROOT = Path(__file__).parents[2]
+BENCH = ROOT / "tests" / "bench"
+COST = ("step", "seconds", "cpu_seconds", "megabytes")
+
+
+class FiguresPlan(Settings):
+    """Which seeds, on which demo, and the BackMix experiment."""
+
+    seeds: tuple[int, ...]
+    """Seeds of the demo."""
+    demo: Path
+    """The demo's plan, beside this file."""
+    overrides: tuple[str, ...] = ()
+    """What differs from the demo."""
+    backmix: BackMixPlan
+    """The BackMix experiment."""
+
+
+def main() -> int:
+    """Run what has not been run yet, then write the tables."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--config", type=Path, required=True)
+    options.add_argument("--out", type=Path, required=True)
+    given = options.parse_args()
+    plan = load_settings(FiguresPlan, given.config)
+    out = given.out.resolve()
+    try:
+        summaries = [_seed(plan, given.config.parent, seed, out) for seed in plan.seeds]
+        with all_processes(out / "backmix" / "logs") as processes:
+            backmix = run_backmix(plan.backmix, out / "backmix", processes)
+    except CommandFailed as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    write_results(summaries, backmix)
+    return 0
+
+
+def write_results(summaries: Sequence[Mapping[str, Any]], backmix: list[dict[str, Any]]) -> None:
+    """Write the CSVs and the README's table from them."""
+    stamp = {"machine": _machine(), "commit": _commit()}
+    accuracy = [
+        {
+            "seed": s["seed"],
+            "origin": s["origin"],
+            "method": method,
+            "dataset": name,
+            "level": level,
+            "macro_f1": round(value, 4),
+            "test_frames": s["test_frames"],
+            **stamp,
+        }
+        for s in summaries
+        for level, key in (("clip", "macro_f1"), ("frame", "frame_macro_f1"))
+        for method, cells in s[key].items()
+        for name, value in cells.items()
+    ]
+    cost = [
+        {
+            "seed": s["seed"],
+            **{k: step[k] for k in ("step", "seconds", "cpu_seconds", "megabytes")},
+            **stamp,
+        }
+        for s in summaries
+        for step in s["steps"]
+    ]
+    _write_csv(BENCH / "accuracy.csv", accuracy)
+    _write_csv(BENCH / "cost.csv", cost)
+    _write_csv(BENCH / "backmix.csv", [{**row, **stamp} for row in backmix])
+    write_between(ROOT / "README.md", results_table(BENCH))
+    say(f"wrote {BENCH.name}/accuracy.csv, cost.csv, backmix.csv and the README's table")
+
+
+def _seed(plan: FiguresPlan, folder: Path, seed: int, out: Path) -> dict[str, Any]:
+    target = out / f"seed-{seed}"
+    if not (target / "summary.json").is_file():
+        demo = load_settings(DemoPlan, folder / plan.demo, [*plan.overrides, f"seed={seed}"])
+        run(demo, target)
+    document = json.loads((target / "summary.json").read_text())
+    assert isinstance(document, dict)
+    return document
+
+
+def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _machine() -> str:
+    gigabytes = round(psutil.virtual_memory().total / 2**30)
+    return f"{platform.machine()} {psutil.cpu_count()} cores {gigabytes} GiB"
+
+
+def _commit() -> str:
+    done = subprocess.run(
+        ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.strip() or "unknown"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

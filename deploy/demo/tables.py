@@ -1,0 +1,102 @@
+"""The README's results, written from the CSVs of measured figures and from nothing else."""
+
+import csv
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from statistics import mean, stdev
+
+BEGIN = "<!-- results: written by make figures -->"
+END = "<!-- end of results -->"
+ORDER = (
+    "fused, after",
+    "fused, before",
+    "pool and retrain",
+    "fine-tuning in turn, after",
+    "fine-tuning in turn, before",
+)
+
+
+def results_table(bench: Path) -> str:
+    """Markdown of accuracy, BackMix and cost."""
+    parts = [_accuracy(_read(bench / "accuracy.csv")), _backmix(_read(bench / "backmix.csv"))]
+    return "\n\n".join([*parts, _cost(_read(bench / "cost.csv"))])
+
+
+def write_between(path: Path, text: str) -> None:
+    """Replace what stands between the markers."""
+    before, rest = path.read_text().split(BEGIN)
+    _, after = rest.split(END)
+    path.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+
+
+def _read(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _accuracy(rows: list[dict[str, str]]) -> str:
+    cells: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        if row["level"] == "clip":
+            cells[row["method"]][row["dataset"]].append(float(row["macro_f1"]))
+    datasets = list(dict.fromkeys(row["dataset"] for row in rows))
+    seeds = sorted({row["seed"] for row in rows})
+    methods = [m for m in ORDER if m in cells] + [m for m in cells if m not in ORDER]
+    head = (
+        "Clip-level macro-F1 on held-out patients, each dataset in its own vocabulary; mean and sd "
+        f"over seeds {', '.join(seeds)}. All rows phantom, none real. "
+        f"{rows[0]['test_frames']} test frames a seed. Machine: {rows[0]['machine']}, commit {rows[0]['commit']}."
+    )
+    lines = [f"| method | {' | '.join(datasets)} | mean |", "|---" * (len(datasets) + 2) + "|"]
+    for method in methods:
+        values = [cells[method].get(name, []) for name in datasets]
+        known = [v for v in values if v]
+        overall = f"{mean(mean(v) for v in known):.3f}" if len(known) == len(values) else "-"
+        lines.append(f"| {method} | {' | '.join(_spread(v) for v in values)} | {overall} |")
+    return head + "\n\n" + "\n".join(lines)
+
+
+def _backmix(rows: list[dict[str, str]]) -> str:
+    head = (
+        "BackMix, phantom: the screen tells the view in training. Frame accuracy where the screen "
+        "lies, where it tells, and with the sector blackened where it tells (chance "
+        f"{float(rows[0]['chance']):.2f}); seed {rows[0]['seed']}, "
+        f"{rows[0]['test_frames']} test frames."
+    )
+    lines = ["| training | screen lies | screen tells | background alone |", "|---|---|---|---|"]
+    keys = ("accuracy_clean", "accuracy_correlated", "accuracy_background_only")
+    for row in rows:
+        lines.append(f"| {row['method']} | {' | '.join(f'{float(row[k]):.3f}' for k in keys)} |")
+    return head + "\n\n" + "\n".join(lines)
+
+
+def _cost(rows: list[dict[str, str]]) -> str:
+    def total(steps: Iterable[str], key: str, last: int) -> list[float]:
+        found: dict[str, list[float]] = defaultdict(list)
+        for row in rows:
+            if row["step"] in steps:
+                found[row["seed"]].append(float(row[key]))
+        return [sum(values[-last:]) for values in found.values()]
+
+    pooled = [
+        s
+        for s in {row["step"] for row in rows}
+        if s.startswith("yardstick: train on") and s.count("+") > 1
+    ]
+    lines = ["| when dataset 4 has its expert | seconds | CPU seconds |", "|---|---|---|"]
+    for name, steps, last in (
+        ("increment, processes started", ["centre: increment"], 1),
+        ("pool and retrain", pooled, 1),
+    ):
+        cells = [_spread(total(steps, key, last), digits=1) for key in ("seconds", "cpu_seconds")]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _spread(values: list[float], digits: int = 3) -> str:
+    if not values:
+        return "-"
+    if len(values) == 1:
+        return f"{values[0]:.{digits}f}"
+    return f"{mean(values):.{digits}f} ± {stdev(values):.{digits}f}"
