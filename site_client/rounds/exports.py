@@ -1,4 +1,4 @@
-"""Exports that were made once: kept at the site, so that a killed increment goes on where it stood."""
+"""Exports that were made once, kept at the site: a killed increment goes on where it stood."""
 
 import logging
 from collections.abc import Callable, Collection
