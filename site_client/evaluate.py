@@ -1,5 +1,6 @@
 """Score an expert or a fusion on a dataset's split, in the dataset's own vocabulary."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from shared.echo.expert import load_expert, load_fusion
 from shared.echo.manifest import Split
 from shared.errors import Code, EchoFedError
 from shared.metrics import Scores, by_clip, score_labels, vocabulary_log_probabilities
-from shared.models.expert import FrozenExpert
+from shared.models.expert import FrozenExpert, Look
 from shared.models.fusion import FusionOutput, ScoreFusion, build_fusion
 from site_client.extract import look_at
 from site_client.frames import FrameSet, load_frames
@@ -58,12 +59,8 @@ class Council:
     experts: tuple[FrozenExpert, ...]
 
     @torch.inference_mode()
-    def consult(self, frames_by_size: dict[int, FrameSet]) -> FusionOutput:
-        """Let every expert look at the frames, squeezed to its own size, and fuse."""
-        looks = [
-            look_at(expert, plain_batches(frames_by_size[expert.card.image_size], _BATCH))
-            for expert in self.experts
-        ]
+    def fuse(self, looks: Sequence[Look]) -> FusionOutput:
+        """Fuse what the experts see, in their order."""
         fused: FusionOutput = self.fusion(
             [look.features_ND for look in looks],
             [look.logits_NC for look in looks],
@@ -145,7 +142,12 @@ def judge_fusion(
     }
     if background_only:
         by_size = {size: blacken_sector(frames) for size, frames in by_size.items()}
-    fused = council.consult(by_size)
+    fused = council.fuse(
+        [
+            look_at(expert, plain_batches(by_size[expert.card.image_size], _BATCH))
+            for expert in council.experts
+        ]
+    )
     means = fused.id_scores_NE.mean(dim=0)
     id_scores = {
         block.expert: float(mean) for block, mean in zip(council.fusion.blocks, means, strict=True)

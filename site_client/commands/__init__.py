@@ -9,6 +9,9 @@ COMMANDS: Registry[Callable[..., None]] = Registry(
     {
         "init": "site_client.commands.setup:init",
         "ingest": "site_client.commands.ingest:ingest",
+        "train": "site_client.commands.train:train",
+        "evaluate": "site_client.commands.evaluate:evaluate",
+        "predict": "site_client.commands.predict:predict",
         "status": "site_client.commands.status:status",
         "federate": "site_client.commands.federate:federate",
     },

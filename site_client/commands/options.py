@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from shared.errors import Code, EchoFedError
 from shared.log import set_up_log
 from shared.settings import load_settings
 from site_client.settings import SiteSettings
@@ -43,3 +44,21 @@ def open_site(config: Path, overrides: Sequence[str] | None) -> Site:
     settings = load_settings(SiteSettings, config, overrides or ())
     set_up_log(site=settings.site)
     return Site(settings, SiteStore(config.resolve().parent / settings.folder))
+
+
+def choose_datasets(store: SiteStore, names: Sequence[str]) -> tuple[str, ...]:
+    """The datasets that were named, or the site's only one.
+
+    Raises:
+        EchoFedError: DATASET_UNKNOWN where none is named and the site has none or several.
+    """
+    if names:
+        return tuple(dict.fromkeys(names))
+    known = store.datasets()
+    if len(known) != 1:
+        raise EchoFedError(
+            Code.DATASET_UNKNOWN,
+            f"the site has {len(known)} datasets and none is named",
+            f"name one with --dataset: {', '.join(known)}" if known else "ingest a folder first",
+        )
+    return known

@@ -105,8 +105,12 @@ def picture(
 def plain_batches(frames: FrameSet, batch_size: int) -> Iterator[Tensor]:
     """All frames in order as the network sees them at prediction: z-scored and nothing else."""
     for begin in range(0, len(frames), batch_size):
-        pixels_NHW = torch.from_numpy(frames.pixels_NHW[begin : begin + batch_size])
-        yield normalise(pixels_NHW[:, None].float())
+        yield normalised(frames.pixels_NHW[begin : begin + batch_size])
+
+
+def normalised(pixels_NHW: NDArray[np.uint8]) -> Tensor:
+    """Grey frames as the network's input (N, 1, H, W), z-scored one by one."""
+    return normalise(torch.from_numpy(pixels_NHW)[:, None].float())
 
 
 def split_order(order: NDArray[np.integer], batch_size: int) -> Sequence[NDArray[np.integer]]:

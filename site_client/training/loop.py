@@ -1,5 +1,6 @@
 """The training loop: read it from top to bottom."""
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterable
@@ -13,6 +14,8 @@ from shared.errors import Code, EchoFedError
 from shared.seeding import derive_seed
 from site_client.training.batches import Batch
 from site_client.training.checkpoint import Checkpoint, Course, Validation
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,10 @@ def train(
         _require_finite(validation.loss, course.epoch)
         course = course.advance(validation, seconds=time.monotonic() - began)
         checkpoint.save(model, optimiser, course)
+        log.info(
+            "epoch %d of %d in %.1f s: validation %.3f, loss %.3f",
+            course.epoch, plan.epochs, time.monotonic() - began, validation.score, validation.loss,
+        )  # fmt: skip
     checkpoint.restore_best(model)
     return course
 

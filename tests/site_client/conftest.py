@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,14 +17,17 @@ SPLIT_OF = (0, 0, 0, 0, 1, 2)
 StripedSite = Callable[..., SiteStore]
 
 
-def striped_clip(angle_deg: float, generator: np.random.Generator, num_frames: int) -> StoredClip:
+def striped_clip(
+    angle_deg: float, generator: np.random.Generator, num_frames: int, mark: int | None
+) -> StoredClip:
     rows, columns = np.mgrid[0 : SIZE[0], 0 : SIZE[1]]
     across = rows * np.cos(np.radians(angle_deg)) + columns * np.sin(np.radians(angle_deg))
     phase = generator.uniform(0, 2 * np.pi, (num_frames, 1, 1))
     wave = 120 + 90 * np.sin(across[None] / 2.5 + phase)
     noise = generator.normal(0, 20, (num_frames, *SIZE))
     mask_HW = FAN.mask(SIZE)
-    screen = generator.integers(0, 60, SIZE) * (columns < 6)
+    corner = generator.integers(2) if mark is None else mark
+    screen = 200 * (columns < 8) * ((rows < 16) if corner else (rows > 32))
     pixels = np.where(mask_HW, wave + noise, screen)
     return StoredClip(
         pixels_THW=pixels.clip(0, 255).astype(np.uint8),
@@ -36,25 +40,42 @@ def striped_clip(angle_deg: float, generator: np.random.Generator, num_frames: i
 
 
 @pytest.fixture
-def striped_site(tmp_path: Path) -> StripedSite:
-    """Make (or add to) a site whose labels are stripes of different angles."""
+def striped_site(tmp_path: Path, build_striped_site: StripedSite) -> StripedSite:
+    """Make (or add to) a site in the test's own folder."""
+
+    def build(labels: Mapping[str, tuple[str, ...]] | None = None, **changes: Any) -> SiteStore:
+        return build_striped_site(tmp_path / "site", labels, **changes)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def build_striped_site() -> StripedSite:
+    """Make (or add to) a site whose labels are stripes of different angles.
+
+    With ``shortcut`` only the mark on the screen, outside the fan, tells the label.
+    """
 
     def build(
+        root: Path,
         labels: Mapping[str, tuple[str, ...]] | None = None,
         *,
         dataset: str = "demo",
         num_patients: int = 12,
         num_frames: int = 3,
         masked: bool = True,
+        shortcut: bool = False,
     ) -> SiteStore:
-        store = SiteStore(tmp_path / "site")
+        store = SiteStore(root)
         store.create_key()
         words = dict(labels or {"4CH": ("A4C",), "2CH": ("A2C",)})
         generator = np.random.default_rng(len(dataset))
         clips = []
         for patient in range(num_patients):
             for place, label in enumerate(words):
-                clip = striped_clip(90.0 * place / len(words), generator, num_frames)
+                mark = place % 2 if shortcut else None
+                angle_deg = generator.uniform(0, 180) if shortcut else 90.0 * place / len(words)
+                clip = striped_clip(angle_deg, generator, num_frames, mark)
                 if not masked:
                     clip = StoredClip(clip.pixels_THW, None, None, None)
                 key = f"{dataset}-{patient:02d}-{place}"
