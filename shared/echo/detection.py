@@ -13,11 +13,13 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 
+from shared.echo.outline import Points, fit_fan_outline, is_fan, sides_of
 from shared.echo.sector import Fan, SectorMask
 
 MIN_CONFIDENCE = 0.7
 """Below this a hull is not worth having."""
 _MAX_FRAMES = 12  # frames looked at; more change nothing
+_FINE = 320  # longest side from twice which on pixels are joined before anything is looked for
 _GRID = 120  # longest side of the grid on which the component is found
 _LIT = 5  # grey levels above the screen's own black
 _DENSITIES = (0.75, 0.3)  # share of lit pixels of a solid cell: clean tissue first, then sparse
@@ -25,13 +27,7 @@ _MIN_AREA = 0.04  # of the region; less is a logo or a trace
 _MIN_COVER, _MIN_FIT = 0.94, 0.86  # share of the hull inside the fan; that and how full the fan is
 _SURE = 0.96  # a fit this good needs no second one
 _ON_SCREEN = 0.8  # share of a fan that lies in its region; spectra and M-mode fit only larger ones
-_SIDE_DEG = (4.0, 80.0)  # angle of a fan's side from straight down
-_INSIDE_WEIGHT = 0.4  # points inside the fan count less: dropout hides tissue, nothing invents it
-_STEPS = 25  # of the fit; it has settled after ten
-_MAX_OPENING_DEG = 100.0  # no probe of the heart opens wider
-_SYMMETRY = 0.4  # pull towards a fan that is symmetric about the vertical, as most are
 
-Points = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 
@@ -68,6 +64,9 @@ def detect_sector(pixels_THW: NDArray[np.uint8], region: Region | None) -> Secto
     is_declared = region is not None
     region = region or Region(0, size_HW[0], 0, size_HW[1])
     lit, alive = _lit(pixels_THW, region)
+    reduced = max(1, max(lit.shape) // _FINE)
+    if reduced > 1:
+        lit, alive = _shrink(lit, reduced) > 0.5, _shrink(alive, reduced) > 0.5
     step = max(1, -(-max(lit.shape) // _GRID))
     share = _shrink(alive, step)
     found = [_fit(share, _DENSITIES[0])]
@@ -76,15 +75,18 @@ def detect_sector(pixels_THW: NDArray[np.uint8], region: Region | None) -> Secto
     best = max(found, key=lambda trial: trial.confidence)
     inside = np.zeros(size_HW, dtype=np.bool_)
     if best.fan is not None:
-        fan = _shift(_sharpen(_scale(best.fan, step), lit, step), region)
+        fan = _scale(_sharpen(_scale(best.fan, step), lit, step), reduced)
+        fan = _shift(fan, region)
         inside[region.slices()] = fan.mask(size_HW)[region.slices()]
         if inside.sum() >= _ON_SCREEN * _area(fan):
             return SectorMask(inside, fan, round(best.confidence, 3))
     hull = max(found, key=lambda trial: trial.solidity)
     if hull.solidity < MIN_CONFIDENCE or not is_declared:
         return None
-    corners_rc = hull.corners_rc * step + (step - 1) / 2
-    inside[region.slices()] = _fill(corners_rc, lit.shape)
+    cell = step * reduced
+    outward_rc = np.sign(hull.corners_rc - hull.corners_rc.mean(axis=0)) * cell / 2
+    corners_rc = hull.corners_rc * cell + (cell - 1) / 2 + outward_rc
+    inside[region.slices()] = _fill(corners_rc, inside[region.slices()].shape)
     return SectorMask(inside, None, round(hull.solidity, 3))
 
 
@@ -180,7 +182,7 @@ def _fill(corners_rc: Points, size_HW: tuple[int, ...]) -> Mask:
 
 def _fit_fan(corners_rc: Points, solid: Mask) -> Fan | None:
     """Fit apex and sides to the hull, then the arcs to the component."""
-    start = _sides(corners_rc)
+    start = sides_of(corners_rc)
     if start is None:
         return None
     outline_rc = _resample(corners_rc, 160)
@@ -192,108 +194,12 @@ def _fit_fan(corners_rc: Points, solid: Mask) -> Fan | None:
     use_rc = outline_rc[~at_edge & ~is_top]
     if len(use_rc) < 40:
         return None
-    fitted = _least_squares(np.append(start, np.quantile(radius, 0.95)), use_rc)
-    if not _is_fan(fitted):
+    fitted = fit_fan_outline(np.append(start, np.quantile(radius, 0.95)), use_rc)
+    if not is_fan(fitted):
         return None
     rows_in, columns_in = np.nonzero(solid)
     ends = _radial_ends(fitted, rows_in, columns_in)
     return _build(fitted, *ends) if ends else None
-
-
-def _least_squares(start: Points, points_rc: Points) -> Points:
-    """Apex row and column, left and right angle (rad) and outer radius that fit the points.
-
-    Damped Gauss-Newton on the soft-L1 loss: a few points on furniture do not move the outline.
-    """
-    fitted, damping = start, 1e-3
-    residuals, jacobian = _residuals(fitted, points_rc)
-    for _ in range(_STEPS):
-        slope = 1.0 / np.sqrt(1.0 + residuals**2)  # derivative of 2 (sqrt(1 + r^2) - 1)
-        normal = (jacobian * slope[:, None]).T @ jacobian
-        normal += damping * np.diag(normal.diagonal() + 1e-9)
-        move = np.linalg.solve(normal, -(jacobian * slope[:, None]).T @ residuals)
-        trial_residuals, trial_jacobian = _residuals(fitted + move, points_rc)
-        if _cost(trial_residuals) < _cost(residuals):
-            fitted, residuals, jacobian = fitted + move, trial_residuals, trial_jacobian
-            damping *= 0.3
-            if np.abs(move[[0, 1, 4]]).max() < 0.01:
-                break
-        else:
-            damping *= 10.0
-    return fitted
-
-
-def _cost(residuals: Points) -> float:
-    return float(np.sqrt(1.0 + residuals**2).sum())
-
-
-def _residuals(parameters: Points, points_rc: Points) -> tuple[Points, Points]:
-    """Signed distance of each point from the fan without its upper arc, positive outside.
-
-    The last residual is the pull towards symmetry. Returns residuals (P+1,) and their
-    derivatives by the parameters (P+1, 5).
-    """
-    row, column, left, right, radius_max = parameters
-    down, across = points_rc[:, 0] - row, points_rc[:, 1] - column
-    radius = np.maximum(np.hypot(down, across), 1e-9)
-    sin, cos = np.sin([left, right]), np.cos([left, right])
-    distances = np.stack(
-        [down * sin[0] - across * cos[0], across * cos[1] - down * sin[1], radius - radius_max]
-    )
-    nearest = distances.argmax(axis=0)
-    zero, one = np.zeros_like(down), np.ones_like(down)
-    slopes = np.stack(
-        [
-            [-sin[0] * one, cos[0] * one, down * cos[0] + across * sin[0], zero, zero],
-            [sin[1] * one, -cos[1] * one, zero, -across * sin[1] - down * cos[1], zero],
-            [-down / radius, -across / radius, zero, zero, -one],
-        ]
-    )
-    places = np.arange(len(points_rc))
-    distance, slope = distances[nearest, places], slopes[nearest, :, places]
-    weight = np.where(distance < 0, _INSIDE_WEIGHT, 1.0)
-    pull = _SYMMETRY * len(points_rc)
-    return (
-        np.append(weight * distance, pull * (left + right)),
-        np.vstack([weight[:, None] * slope, [0.0, 0.0, pull, pull, 0.0]]),
-    )
-
-
-def _sides(corners_rc: Points) -> Points | None:
-    """Apex row and column and both angles (rad), from the hull's longest straight sides."""
-    edges_rc = np.roll(corners_rc, -1, axis=0) - corners_rc
-    left = _side(corners_rc, edges_rc, -1.0)
-    right = _side(corners_rc, edges_rc, 1.0)
-    if left is None or right is None:
-        return None
-    slopes = np.tan([left[2], right[2]])
-    if slopes[1] - slopes[0] < 0.05:
-        return None
-    offsets = np.array([left[1] - slopes[0] * left[0], right[1] - slopes[1] * right[0]])
-    row = (offsets[0] - offsets[1]) / (slopes[1] - slopes[0])
-    return np.array([row, offsets[0] + slopes[0] * row, left[2], right[2]])
-
-
-def _side(
-    corners_rc: Points, edges_rc: Points, outward: float
-) -> tuple[float, float, float] | None:
-    """A point (row, column) and the angle (rad) of the straight side that looks left or right."""
-    middles_rc = corners_rc + edges_rc / 2
-    centre_rc = corners_rc.mean(axis=0)
-    down_rc = edges_rc * np.sign(edges_rc[:, :1] + 1e-9)
-    angle = np.arctan2(down_rc[:, 1], down_rc[:, 0])
-    steep = np.degrees(angle * outward)
-    # the side runs away from the axis, and the middle of the hull lies below it
-    above = middles_rc[:, 1] - centre_rc[1] - np.tan(angle) * (middles_rc[:, 0] - centre_rc[0])
-    fits = (steep > _SIDE_DEG[0]) & (steep < _SIDE_DEG[1]) & (above * outward > 0)
-    if not fits.any():
-        return None
-    length = np.hypot(*edges_rc.T) * fits
-    near = np.abs(angle[:, None] - angle[None, :]) < np.radians(5)
-    best = int((near * length[None, :]).sum(axis=1).argmax())
-    weights = length * near[best]
-    row, column = np.average(middles_rc, axis=0, weights=weights)
-    return float(row), float(column), float(np.average(angle, weights=weights))
 
 
 def _resample(corners_rc: Points, count: int) -> Points:
@@ -348,8 +254,8 @@ def _sharpen(fan: Fan, lit: Mask, step: int) -> Fan:
     start = np.array([*fan.apex_rc, left, right, fan.radius_max_px])
     if (~at_edge).sum() < 40:
         return _with_radii(start, lit, fan.radius_min_px, reach)
-    fitted = _least_squares(start, points_rc[~at_edge])
-    is_near = np.abs(fitted[4] - start[4]) < 2 * reach and _is_fan(fitted)
+    fitted = fit_fan_outline(start, points_rc[~at_edge])
+    is_near = np.abs(fitted[4] - start[4]) < 2 * reach and is_fan(fitted)
     return _with_radii(fitted if is_near else start, lit, fan.radius_min_px, reach)
 
 
@@ -377,12 +283,6 @@ def _build(parameters: Points, radius_min: float, radius_max: float) -> Fan:
     row, column, left, right = (float(value) for value in parameters[:4])
     angles_deg = float(np.degrees(left)), float(np.degrees(right))
     return Fan((row, column), *angles_deg, max(0.0, radius_min - 0.5), radius_max + 0.5)
-
-
-def _is_fan(parameters: Points) -> bool:
-    """Looks down, opens as far as a probe can, and has its apex above its arc."""
-    left, right = np.degrees(parameters[2:4])
-    return bool(left < -2 and right > 2 and right - left < _MAX_OPENING_DEG and parameters[4] > 0)
 
 
 def _area(fan: Fan) -> float:

@@ -4,6 +4,7 @@ References: DICOM PS3.3 C.8.5.5 (ultrasound region calibration), C.7.6.3 (pixels
 """
 
 import io
+import logging
 import struct
 import warnings
 import zlib
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataset import FileDataset
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.pixels import apply_color_lut, get_decoder
 
 from shared.echo.detection import Region
@@ -38,8 +39,9 @@ _KINDS = {
 }  # fmt: skip
 _KEPT = {"PixelData", "Rows", "Columns", "FrameTime", "Modality", "SequenceOfUltrasoundRegions"}
 _FAULTS = (
-    ArithmeticError, AttributeError, EOFError, InvalidDicomError, LookupError, MemoryError,
-    OSError, RuntimeError, TypeError, ValueError, struct.error, zlib.error,
+    ArithmeticError, AttributeError, BytesLengthException, EOFError, InvalidDicomError, LookupError,
+    MemoryError,
+    OSError, RuntimeError, StopIteration, TypeError, ValueError, struct.error, zlib.error,
 )  # fmt: skip
 """What the foreign library raises on damaged files; found by damaging files."""
 
@@ -116,13 +118,21 @@ class DicomFile:
 
 @contextmanager
 def _reading_door() -> Iterator[None]:
-    """Here, and only here, a strange file is data: warnings are dropped, faults get a code."""
+    """Here, and only here, a strange file is data: warnings are dropped, faults get a code.
+
+    The library's own log is silent too: it quotes the values of damaged elements.
+    """
+    library = logging.getLogger("pydicom")
+    level = library.level
+    library.setLevel(logging.CRITICAL + 1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             yield
         except _FAULTS as error:
             raise _unreadable(f"does not decode ({type(error).__name__})") from None
+        finally:
+            library.setLevel(level)
 
 
 def _unreadable(fault: str) -> EchoFedError:

@@ -1,0 +1,90 @@
+"""Small ultrasound DICOM files in any pixel form, with a planted identity, for tests of readers."""
+
+import io
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.uid import UID, ExplicitVRLittleEndian, UltrasoundMultiFrameImageStorage, generate_uid
+
+PLANTED = "Verdichio"
+"""A name that must not be found anywhere after de-identification."""
+
+
+def build_dicom(
+    pixels: NDArray[Any],
+    *,
+    colour: str = "MONOCHROME2",
+    bits_stored: int = 0,
+    syntax: UID = ExplicitVRLittleEndian,
+    elements: dict[str, Any] | None = None,
+) -> bytes:
+    """A multi-frame ultrasound object.
+
+    Args:
+        pixels: (T, H, W) or (T, H, W, 3), uint8 or uint16.
+        colour: photometric interpretation.
+        bits_stored: 0 for all bits of the array.
+        syntax: transfer syntax to compress to.
+        elements: further elements by keyword; None removes one.
+    """
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = UltrasoundMultiFrameImageStorage
+    meta.MediaStorageSOPInstanceUID = generate_uid()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    dataset.SOPClassUID = UltrasoundMultiFrameImageStorage
+    dataset.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
+    dataset.StudyInstanceUID = generate_uid()
+    dataset.Modality = "US"
+    dataset.PatientName, dataset.PatientID = f"{PLANTED}^Ada", f"MRN-{PLANTED}"
+    dataset.NumberOfFrames, dataset.Rows, dataset.Columns = pixels.shape[:3]
+    dataset.SamplesPerPixel = 3 if pixels.ndim == 4 else 1
+    dataset.PhotometricInterpretation = colour
+    dataset.BitsAllocated = pixels.itemsize * 8
+    dataset.BitsStored = bits_stored or dataset.BitsAllocated
+    dataset.HighBit, dataset.PixelRepresentation = dataset.BitsStored - 1, 0
+    if pixels.ndim == 4:
+        dataset.PlanarConfiguration = 0
+    data = pixels.tobytes()
+    dataset.PixelData = data + b"\0" * (len(data) % 2)
+    dataset["PixelData"].VR = "OB" if pixels.itemsize == 1 else "OW"
+    if syntax != ExplicitVRLittleEndian:
+        dataset.compress(syntax, generate_instance_uid=False)
+    for keyword, value in (elements or {}).items():
+        if value is None:
+            del dataset[keyword]
+        else:
+            setattr(dataset, keyword, value)
+    buffer = io.BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def build_region(box: tuple[int, int, int, int], *, spatial: int = 1, kind: int = 1) -> Dataset:
+    """An ultrasound region.
+
+    Args:
+        box: first row, first column, last row, last column, all inside.
+        spatial: spatial format, 1 is 2-D.
+        kind: data type, 1 is tissue.
+    """
+    region = Dataset()
+    region.RegionSpatialFormat, region.RegionDataType, region.RegionFlags = spatial, kind, 0
+    region.RegionLocationMinY0, region.RegionLocationMinX0 = box[:2]
+    region.RegionLocationMaxY1, region.RegionLocationMaxX1 = box[2:]
+    region.PhysicalUnitsXDirection = region.PhysicalUnitsYDirection = 3
+    region.PhysicalDeltaX, region.PhysicalDeltaY = 0.03, 0.05
+    return region
+
+
+def speckled_fan(size_HW: tuple[int, int], num_frames: int, seed: int) -> NDArray[np.uint8]:
+    """Moving speckle in a fan, (T, H, W); the screen around it is black."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[0 : size_HW[0], 0 : size_HW[1]]
+    down, right = rows - 0.08 * size_HW[0], columns - 0.5 * size_HW[1]
+    inside = (np.hypot(down, right) < 0.8 * size_HW[0]) & (np.abs(right) < 0.7 * down)
+    speckle = rng.integers(30, 250, (num_frames, *size_HW))
+    fan: NDArray[np.uint8] = (speckle * inside).astype(np.uint8)
+    return fan
