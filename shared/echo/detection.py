@@ -5,7 +5,7 @@ largest solid component is fitted by a fan: two straight sides that meet in the 
 around it. The fit is made on a coarse grid and sharpened on the pixels.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ _LIT = 5  # grey levels above the screen's own black
 _DENSITIES = (0.75, 0.3)  # share of lit pixels of a solid cell: clean tissue first, then sparse
 _MIN_AREA = 0.04  # of the region; less is a logo or a trace
 _MIN_COVER, _MIN_FIT = 0.94, 0.86  # share of the hull inside the fan; that and how full the fan is
-_SURE = 0.96  # a fit this good needs no second one
+_AREA_POWER = 0.25  # of two fits the larger one wins unless it is clearly worse
 _ON_SCREEN = 0.8  # share of a fan that lies in its region; spectra and M-mode fit only larger ones
 
 Mask = NDArray[np.bool_]
@@ -69,10 +69,8 @@ def detect_sector(pixels_THW: NDArray[np.uint8], region: Region | None) -> Secto
         lit, alive = _shrink(lit, reduced) > 0.5, _shrink(alive, reduced) > 0.5
     step = max(1, -(-max(lit.shape) // _GRID))
     share = _shrink(alive, step)
-    found = [_fit(share, _DENSITIES[0])]
-    if found[0].confidence < _SURE:
-        found.append(_fit(share, _DENSITIES[1]))
-    best = max(found, key=lambda trial: trial.confidence)
+    found = [_fit(share, density) for density in _DENSITIES]
+    best = max(found, key=lambda trial: trial.confidence * trial.area**_AREA_POWER)
     inside = np.zeros(size_HW, dtype=np.bool_)
     if best.fan is not None:
         fan = _scale(_sharpen(_scale(best.fan, step), lit, step), reduced)
@@ -96,11 +94,12 @@ class _Trial:
 
     corners_rc: Points
     solidity: float
+    area: float
     fan: Fan | None = None
     confidence: float = 0.0
 
 
-_NOTHING = _Trial(np.empty((0, 2)), 0.0)
+_NOTHING = _Trial(np.empty((0, 2)), 0.0, 0.0)
 
 
 def _lit(pixels_THW: NDArray[np.uint8], region: Region) -> tuple[Mask, Mask]:
@@ -135,15 +134,17 @@ def _fit(share: NDArray[np.float64], density: float) -> _Trial:
     if len(corners_rc) < 4:
         return _NOTHING
     hull = _fill(corners_rc, solid.shape)
-    solidity = float(solid.sum() / hull.sum())
+    area = float(hull.sum())
+    solidity = float(solid.sum() / area)
     fan = _fit_fan(corners_rc, solid)
     if fan is None:
-        return _Trial(corners_rc, solidity)
+        return _Trial(corners_rc, solidity, area)
     mask = fan.mask((solid.shape[0], solid.shape[1]))
     cover = float((hull & mask).sum() / hull.sum())
     fit = cover * float((hull & mask).sum() / max(1, mask.sum())) ** 0.5
     is_good = cover >= _MIN_COVER and fit >= _MIN_FIT
-    return _Trial(corners_rc, solidity, fan, fit) if is_good else _Trial(corners_rc, solidity)
+    plain = _Trial(corners_rc, solidity, area)
+    return replace(plain, fan=fan, confidence=fit) if is_good else plain
 
 
 def _largest_solid(cells: Mask, closing: int) -> Mask:
