@@ -4,23 +4,29 @@ Nothing here imports Flower: the server is a child process and the Control API i
 the ``flwr`` command in its JSON mode, which is its stable face.
 """
 
+import io
 import json
 import subprocess
 import sys
 import tempfile
 import time
+import tomllib
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import tomli_w
+
 from aggregator.authority import Authority
 from shared.errors import Code, EchoFedError
 from shared.files import sha256_hex, write_bytes
-from shared.flower import flower_environment, listening_ports, stop_tree
+from shared.flower import end_leftover, flower_environment, listening_ports, stop_tree
 
 CONNECTION = "centre"
+FLOWER_DATE = (2024, 10, 1, 0, 0, 0)  # the date that Flower gives to every file of a bundle
 START_TIMEOUT_S = 90.0
 COMMAND_TIMEOUT_S = 60.0
 
@@ -72,17 +78,21 @@ class RunState:
 def running_superlink(link: SuperLink) -> Iterator[subprocess.Popen[bytes]]:
     """Hold a SuperLink: its port is owned by that very process; its children end with it.
 
+    One that a killed centre left behind is ended first; its database is taken over.
+
     Raises:
         EchoFedError: CENTRE_UNREACHABLE where it does not come up, for instance because the port is
             taken.
     """
     write_connection(link)
+    database, pid_file = link.folder / "flower.sqlite", link.folder / "superlink.pid"
+    end_leftover(pid_file, marker=str(database))
     command = [
         *("flower-superlink", "--host", "127.0.0.1", "--port", str(link.port)),
         *("--ssl-certfile", str(link.authority.server_pem)),
         *("--ssl-keyfile", str(link.authority.server_key)),
         *("--ssl-ca-certfile", str(link.authority.ca_pem)),
-        *("--database", str(link.folder / "flower.sqlite")),
+        *("--database", str(database)),
         *("--enable-supernode-auth", "--disable-runtime-dependency-installation"),
     ]
     with link.log.open("ab") as log:
@@ -96,10 +106,12 @@ def running_superlink(link: SuperLink) -> Iterator[subprocess.Popen[bytes]]:
             start_new_session=True,  # Ctrl-C reaches us alone; we stop it in order
         )
     try:
+        write_bytes(pid_file, str(process.pid).encode())
         _wait_for_port(process, link)
         yield process
     finally:
         stop_tree(process)
+        pid_file.unlink(missing_ok=True)
 
 
 def write_connection(link: SuperLink) -> None:
@@ -169,21 +181,31 @@ def stop_run(link: SuperLink, run_id: str) -> None:
 
 
 def bundle_hash(bundle: Path) -> str:
-    """SHA-256 of the bundle exactly as Flower packs and hashes it (the name a site approves).
+    """SHA-256 of the bundle exactly as Flower packs and hashes it: the name that a site approves.
+
+    Packed here, because ``flwr build`` takes seconds to start; a test compares the two.
 
     Raises:
-        EchoFedError: CONFIG_INVALID where Flower does not accept the folder as a bundle.
+        EchoFedError: CONFIG_INVALID where the folder holds anything but settings and licence.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        command = ["flwr", "build", "--app", str(bundle.resolve())]
-        home = Path(folder) / "home"
-        done = _call(command, flower_environment(home), cwd=Path(folder))
-        built = list(Path(folder).glob("*.fab"))
-        if done.returncode or len(built) != 1:
-            raise EchoFedError(
-                Code.CONFIG_INVALID, f"{bundle} is no Flower bundle", _tail(done.stderr)
-            )
-        return sha256_hex(built[0].read_bytes())
+    names = sorted(path.name for path in bundle.iterdir())
+    if names != ["LICENSE", "pyproject.toml"]:
+        raise EchoFedError(
+            Code.CONFIG_INVALID,
+            f"{bundle} is not our bundle: it holds {', '.join(names)}",
+            "install echofed again",
+        )
+    settings = tomllib.loads((bundle / "pyproject.toml").read_text())
+    parts = {
+        "pyproject.toml": tomli_w.dumps(settings).encode(),
+        "LICENSE": (bundle / "LICENSE").read_bytes(),
+    }
+    content = [f"{name},{sha256_hex(data)},{len(data) * 8}" for name, data in parts.items()]
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in {**parts, ".info/CONTENT": "\n".join(content).encode()}.items():
+            archive.writestr(zipfile.ZipInfo(name, FLOWER_DATE), data)
+    return sha256_hex(packed.getvalue())
 
 
 def find_bundle() -> Path:

@@ -49,13 +49,33 @@ def stop_tree(process: subprocess.Popen[bytes], *, timeout_s: float = STOP_TIMEO
             family |= _descendants(process.pid)
             process.terminate()
     _, alive = psutil.wait_procs(family, timeout=2.0)
-    for step in (psutil.Process.terminate, psutil.Process.kill):
-        for orphan in alive:
-            _quietly(step, orphan)
-        _, alive = psutil.wait_procs(alive, timeout=3.0)
+    _end(alive, (psutil.Process.terminate, psutil.Process.kill))
     if process.poll() is None:
         process.kill()
     process.wait()
+
+
+def end_leftover(pid_file: Path, *, marker: str) -> bool:
+    """End a process that a killed parent left behind, and everything it started.
+
+    Args:
+        pid_file: where its number was noted.
+        marker: text that its command line must hold; a number may have gone to somebody else.
+
+    Returns:
+        Whether there was one.
+    """
+    if not pid_file.is_file():
+        return False
+    try:
+        leftover = psutil.Process(int(pid_file.read_text()))
+        if marker not in leftover.cmdline():
+            return False
+        family = [leftover, *leftover.children(recursive=True)]
+    except (psutil.NoSuchProcess, ValueError):
+        return False
+    _end(family, (psutil.Process.terminate, psutil.Process.kill))
+    return True
 
 
 def listening_ports(pid: int) -> set[int]:
@@ -72,6 +92,13 @@ def _descendants(pid: int) -> set[psutil.Process]:
         return set(psutil.Process(pid).children(recursive=True))
     except psutil.NoSuchProcess:
         return set()
+
+
+def _end(family: list[psutil.Process], steps: tuple[Callable[..., None], ...]) -> None:
+    for step in steps:
+        for member in family:
+            _quietly(step, member)
+        _, family = psutil.wait_procs(family, timeout=5.0)
 
 
 def _quietly(step: Callable[[psutil.Process], None], orphan: psutil.Process) -> None:

@@ -37,6 +37,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from flwr.app import Error, Message
 from flwr.supercore import heartbeat
+from flwr.supercore.app_utils import start_parent_process_monitor
 from flwr.supercore.fab import Fab
 from flwr.supercore.inflatable.inflatable_object import get_object_tree
 from flwr.supercore.primitives.asymmetric_ed25519 import create_message_to_sign
@@ -266,6 +267,7 @@ def run_node(launch: NodeLaunch) -> None:
         SystemExit: 0 after SIGINT or SIGTERM, else the number of one of our error codes, or 1.
     """
     identity = Identity(launch.identity)
+    start_parent_process_monitor(os.getppid())  # a killed supervisor leaves no node behind
     verdict = Verdict()
     ledger = Ledger(launch.ledger)
     guard = Guard(

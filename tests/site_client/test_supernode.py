@@ -4,6 +4,7 @@ import hashlib
 import inspect
 import io
 import json
+import shutil
 import sys
 import time
 import warnings
@@ -81,6 +82,15 @@ def guard(launch: NodeLaunch) -> Guard:
 
 def test_the_hash_a_site_approves_is_the_hash_that_flower_packs() -> None:
     assert bundle_hash(find_bundle()) == digest(BUNDLE)
+
+
+def test_a_folder_with_anything_more_is_not_our_bundle(tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    shutil.copytree(find_bundle(), folder)
+    (folder / "more.py").write_text("")
+    with pytest.raises(EchoFedError) as caught:
+        bundle_hash(folder)
+    assert caught.value.code is Code.CONFIG_INVALID
 
 
 def test_our_bundle_carries_no_code() -> None:
