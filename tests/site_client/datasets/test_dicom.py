@@ -1,5 +1,6 @@
 """Every pixel form reads as the same grey; every damaged file gets its code and names nobody."""
 
+import contextlib
 import re
 from pathlib import Path
 
@@ -22,11 +23,15 @@ def read(data: bytes) -> RawClip:
     return SOURCE.open(data).clip()
 
 
+def read_all(data: bytes) -> None:
+    opened = SOURCE.open(data)
+    opened.header()
+    opened.clip()
+
+
 def code_of(data: bytes) -> Code:
     with pytest.raises(EchoFedError) as caught:
-        opened = SOURCE.open(data)
-        opened.header()
-        opened.clip()
+        read_all(data)
     assert PLANTED not in str(caught.value)
     return caught.value.code
 
@@ -172,13 +177,10 @@ def test_random_damage_never_escapes(
         damaged = bytearray(whole)
         for place in rng.integers(128, len(whole), rng.integers(1, 12)):
             damaged[place] = int(rng.integers(256))
-        try:
-            opened = SOURCE.open(bytes(damaged))
-            opened.header()
-            opened.clip()
-        except EchoFedError as error:
-            assert error.code in READABLE
-            assert PLANTED not in str(error)
+        with contextlib.suppress(EchoFedError):
+            read_all(bytes(damaged))
+            continue
+        assert code_of(bytes(damaged)) in READABLE
     assert caplog.text == ""  # the library's log would quote damaged elements
 
 

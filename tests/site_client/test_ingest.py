@@ -1,0 +1,319 @@
+"""A folder becomes a dataset, whole or not at all; nobody's name comes with it."""
+
+import errno
+import json
+import os
+import shutil
+import stat
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shared.echo.manifest import SPLITS
+from shared.errors import Code, EchoFedError
+from shared.ledger import Ledger
+from shared.phantom.hospital import HospitalSpec, HospitalTruth, write_hospital
+from shared.phantom.overlay import tissue_box
+from shared.testing.dicom import build_dicom, build_region, speckled_fan
+from site_client.ingest import IngestReport, IngestRequest, ingest
+from site_client.settings import IngestSettings
+from site_client.store import SiteStore
+
+SIZE = (120, 160)
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+MAP = "AP4: A4C\nLAX: [PLAX]\nother: []\n"
+
+
+@pytest.fixture(scope="module")
+def hospital(tmp_path_factory: pytest.TempPathFactory) -> HospitalTruth:
+    spec = HospitalSpec(
+        name="north",
+        scanner="borealis",
+        labels={"AP4": "A4C", "LAX": "PLAX"},
+        num_patients=4,
+        clips_per_view=1,
+        frames_per_clip=4,
+        size_HW=SIZE,
+        screen_correlation=1.0,
+        seed=11,
+        is_colour=True,
+        is_compressed=True,
+    )
+    return write_hospital(spec, tmp_path_factory.mktemp("hospital"))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> SiteStore:
+    store = SiteStore(tmp_path / "site")
+    store.create_key()
+    return store
+
+
+def request(hospital: HospitalTruth, **changes: object) -> IngestRequest:
+    label_map = hospital.folder / "map.yaml"
+    label_map.write_text(MAP)
+    fields = {
+        "dataset": "demo",
+        "site": "north",
+        "origin": "phantom",
+        "labels": hospital.folder / "labels.csv",
+        "label_map": label_map,
+    }
+    return IngestRequest(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+def run(
+    hospital: HospitalTruth,
+    store: SiteStore,
+    *,
+    keep: str = "sector",
+    workers: int = 1,
+    **changes: object,
+) -> IngestReport:
+    settings = IngestSettings(keep_pixels=keep, workers=workers)  # type: ignore[arg-type]
+    return ingest(hospital.folder, store, request(hospital, **changes), settings, now=NOW)
+
+
+def everything_under(folder: Path) -> bytes:
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    names = "\n".join(str(path.relative_to(folder)) for path in files).encode()
+    return names + b"\n".join(path.read_bytes() for path in files)
+
+
+def test_a_hospital_becomes_a_dataset(hospital: HospitalTruth, store: SiteStore) -> None:
+    report = run(hospital, store)
+    manifest = store.manifest("demo")
+    assert report.manifest == manifest
+    assert len(manifest.clips) == len(hospital.clips) == 8
+    assert manifest.labels == {"AP4": ("A4C",), "LAX": ("PLAX",)}
+    assert manifest.num_patients() == 4
+    assert {clip.split for clip in manifest.clips} == {"train", "val", "test"}
+    assert all(clip.has_mask and clip.num_frames == 4 for clip in manifest.clips)
+    assert report.dropped == ()
+    assert report.num_ignored > 0  # labels, masks and the truth lie beside the clips
+
+
+def test_pixels_scale_and_mask_are_the_phantom_s(hospital: HospitalTruth, store: SiteStore) -> None:
+    manifest = run(hospital, store).manifest
+    spacing = {round(truth["mm_per_pixel"][0], 4) for truth in hospital.clips}
+    for record in manifest.clips:
+        clip = store.clip("demo", record)
+        assert clip.mm_per_pixel is not None
+        assert round(clip.mm_per_pixel[0], 4) in spacing
+        assert clip.frame_time_ms == pytest.approx(hospital.clips[0]["frame_time_ms"], abs=1e-3)
+        assert clip.mask_HW is not None
+        assert clip.pixels_THW[:, clip.mask_HW].mean() > 20
+        assert not clip.pixels_THW[:, ~clip.mask_HW].any()
+
+
+@pytest.mark.parametrize("keep", ["sector", "region"])
+def test_no_planted_identity_is_left_anywhere(
+    hospital: HospitalTruth, store: SiteStore, keep: str
+) -> None:
+    manifest = run(hospital, store, keep=keep, origin="real").manifest
+    stored = everything_under(store.root).lower()
+    for person in hospital.people.values():
+        for text in (person.family, person.given, person.number, person.number[3:], person.born):
+            assert text.lower().encode() not in stored
+    for words in (b"north hospital", b"grapher", b"1.2.826", b"patient^", b"dicom/", b".dcm"):
+        assert words not in stored
+    banner_rows = tissue_box(SIZE)[1]
+    for record in manifest.clips:
+        assert not store.clip("demo", record).pixels_THW[:, :banner_rows].any()
+
+
+def test_ingesting_again_changes_nothing(hospital: HospitalTruth, store: SiteStore) -> None:
+    run(hospital, store)
+    before = everything_under(store.root)
+    again = run(hospital, store)
+    assert not again.changed
+    assert everything_under(store.root) == before
+
+
+def test_several_workers_store_the_same(
+    hospital: HospitalTruth, store: SiteStore, tmp_path: Path
+) -> None:
+    other = SiteStore(tmp_path / "other")
+    shutil.copytree(store.root, other.root)
+    alone, together = run(hospital, store), run(hospital, other, workers=2)
+    assert together.manifest == alone.manifest
+    assert together.removed == alone.removed
+
+
+def test_the_ledger_gets_counts_only(hospital: HospitalTruth, store: SiteStore) -> None:
+    report = run(hospital, store)
+    (entry,) = Ledger(store.ledger_path).entries()
+    assert entry.kind == "dataset.ingested"
+    assert entry.body["ingested"] == 8
+    keys = {clip.key for clip in report.manifest.clips} | {c.patient for c in report.manifest.clips}
+    assert not any(key in json.dumps(entry.body) for key in keys)
+
+
+def test_an_unknown_label_stops_before_anything_is_stored(
+    hospital: HospitalTruth, store: SiteStore, tmp_path: Path
+) -> None:
+    short = tmp_path / "short.yaml"
+    short.write_text("AP4: A4C\n")
+    before = everything_under(store.root)
+    with pytest.raises(EchoFedError, match="'LAX'") as caught:
+        run(hospital, store, label_map=short)
+    assert caught.value.code is Code.LABEL_UNMAPPED
+    assert everything_under(store.root) == before
+
+
+def test_splits_in_the_labels_are_honoured_and_a_torn_patient_refused(
+    hospital: HospitalTruth, store: SiteStore, tmp_path: Path
+) -> None:
+    sides = {"0000": "test", "0001": "val", "0002": "train", "0003": "train"}
+    rows = [
+        f"{clip['file']},{clip['label']},{sides[clip['patient'][-4:]]}" for clip in hospital.clips
+    ]
+    path = hospital.folder / "split.csv"
+    path.write_text("\n".join(["file,label,split", *rows]))
+    manifest = run(hospital, store, labels=path).manifest
+    splits = [clip.split for clip in manifest.clips]
+    assert [splits.count(split) for split in SPLITS] == [4, 2, 2]
+    path.write_text("\n".join(["file,label,split", rows[0].replace("test", "train"), *rows[1:]]))
+    with pytest.raises(EchoFedError) as caught:
+        run(hospital, store, labels=path)
+    assert caught.value.code is Code.PATIENT_IN_TWO_SPLITS
+    assert store.manifest("demo") == manifest
+
+
+def mixed_folder(folder: Path, seed: int) -> None:
+    """One good file, four bad ones and a copy, all in the name of one patient."""
+    region = {"SequenceOfUltrasoundRegions": [build_region((10, 5, 110, 155))]}
+    good = build_dicom(speckled_fan(SIZE, 4, seed), elements=region)
+    empty = {"SequenceOfUltrasoundRegions": [build_region((9, 9, 3, 3))]}
+    files = {
+        "Verdichio 1.dcm": good,
+        "Verdichio 2.dcm": good[: len(good) // 2],
+        "Verdichio 3.dcm": build_dicom(speckled_fan(SIZE, 1, seed), elements={"PixelData": None}),
+        "Verdichio 4.dcm": build_dicom(speckled_fan(SIZE, 1, seed), elements={"NumberOfFrames": 0}),
+        "Verdichio 5.dcm": build_dicom(speckled_fan(SIZE, 1, seed), elements=empty),
+        "Verdichio 6.dcm": build_dicom(np.zeros((4, *SIZE), np.uint8)),
+        "Verdichio 7.dcm": good,
+        "notes.txt": b"Verdichio",
+    }
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+
+
+def test_bad_files_are_listed_with_their_reason_and_without_a_name(
+    store: SiteStore, tmp_path: Path, seed: int
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    mixed_folder(folder, seed)
+    plain = IngestRequest(dataset="demo", site="north", origin="real")
+    report = ingest(folder, store, plain, IngestSettings(), now=NOW)
+    assert [(drop.position, drop.code) for drop in report.dropped] == [
+        (1, "DATA_UNREADABLE"),
+        (2, "PIXELS_MISSING"),
+        (3, "FRAMES_MISSING"),
+        (4, "SECTOR_EMPTY"),
+        (5, "SECTOR_EMPTY"),
+        (6, "ALREADY_EXISTS"),
+    ]
+    assert len(report.manifest.clips) == 1
+    assert "Verdichio" not in json.dumps(report.document()) + str(report.dropped)
+    assert b"verdichio" not in everything_under(store.root).lower()
+
+
+def test_a_folder_with_nothing_good_is_an_error(store: SiteStore, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    plain = IngestRequest(dataset="demo", site="north", origin="real")
+    for data in (None, b"not DICOM"):
+        if data:
+            (folder / "a.dcm").write_bytes(data)
+        with pytest.raises(EchoFedError) as caught:
+            ingest(folder, store, plain, IngestSettings(), now=NOW)
+        assert caught.value.code is Code.NOTHING_INGESTED
+    assert "DATA_UNREADABLE: 1" in caught.value.message
+    assert store.datasets() == ()
+
+
+def test_whole_screens_of_real_patients_are_refused(
+    hospital: HospitalTruth, store: SiteStore
+) -> None:
+    with pytest.raises(EchoFedError) as caught:
+        run(hospital, store, keep="screen", origin="real")
+    assert caught.value.code is Code.CONFIG_INVALID
+    assert run(hospital, store, keep="screen").manifest.kept_pixels == "screen"
+
+
+def test_a_full_disk_loses_nothing(
+    hospital: HospitalTruth, store: SiteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        calls = iter(range(100))
+        sync = os.fsync
+
+        def fill_up(descriptor: int) -> None:
+            if stat.S_ISREG(os.fstat(descriptor).st_mode) and next(calls) >= 3:
+                raise OSError(errno.ENOSPC, "no space")
+            sync(descriptor)
+
+        patch.setattr(os, "fsync", fill_up)
+        with pytest.raises(EchoFedError) as caught:
+            run(hospital, store)
+    assert caught.value.code is Code.DISK_FULL
+    assert store.datasets() == ()
+    clips = store.clip_path("demo", "x").parent
+    written = {path.name: path.stat().st_mtime_ns for path in clips.iterdir()}
+    assert len(written) == 3
+    run(hospital, store)
+    assert len(list(clips.iterdir())) == 8
+    assert all((clips / name).stat().st_mtime_ns == time for name, time in written.items())
+
+
+def test_a_damaged_clip_is_written_again(hospital: HospitalTruth, store: SiteStore) -> None:
+    manifest = run(hospital, store).manifest
+    path = store.dataset_folder("demo") / manifest.clips[0].file
+    whole = path.read_bytes()
+    path.write_bytes(whole[:100])
+    run(hospital, store)
+    assert path.read_bytes() == whole
+
+
+def test_a_growing_dataset_keeps_its_patients_sides(
+    hospital: HospitalTruth, store: SiteStore, tmp_path: Path
+) -> None:
+    folder = tmp_path / "part"
+    shutil.copytree(hospital.folder / "dicom", folder)
+    newest = sorted(folder.iterdir())[-1]
+    shutil.move(newest, tmp_path / "later")
+    plain = IngestRequest(dataset="demo", site="north", origin="phantom")
+    before = ingest(folder, store, plain, IngestSettings(), now=NOW).manifest
+    shutil.move(tmp_path / "later", newest)
+    after = ingest(folder, store, plain, IngestSettings(), now=NOW).manifest
+    sides = {clip.patient: clip.split for clip in after.clips}
+    assert len(after.clips) > len(before.clips)
+    assert all(sides[clip.patient] == clip.split for clip in before.clips)
+
+
+def test_labelled_files_that_are_not_there_are_listed(
+    store: SiteStore, tmp_path: Path, seed: int
+) -> None:
+    region = {"SequenceOfUltrasoundRegions": [build_region((10, 5, 110, 155))]}
+    (tmp_path / "a.dcm").write_bytes(build_dicom(speckled_fan(SIZE, 4, seed), elements=region))
+    labels = tmp_path / "l.csv"
+    labels.write_text("file,label\na.dcm,A4C\nb.dcm,A4C\n")
+    plain = IngestRequest(dataset="demo", site="north", origin="real", labels=labels)
+    report = ingest(tmp_path, store, plain, IngestSettings(), now=NOW)
+    assert [drop.position for drop in report.dropped] == [-1]
+
+
+def test_real_files_are_ingested_and_their_names_stay_behind(
+    real_data: Path, store: SiteStore
+) -> None:
+    plain = IngestRequest(dataset="demo", site="north", origin="real")
+    report = ingest(real_data / "dicom_us", store, plain, IngestSettings(), now=NOW)
+    assert len(report.manifest.clips) >= 6
+    assert {drop.code for drop in report.dropped} <= {"SECTOR_EMPTY"}
+    stored = everything_under(store.root).lower()
+    for text in (b"compressedsamples", b"98279", b"11-05-25", b"name^", b"aloka", b"pla^"):
+        assert text not in stored
