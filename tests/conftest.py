@@ -1,4 +1,4 @@
-"""What every test may use: a seed, a small feature export, a small manifest and the real data's folder."""
+"""What every test may use: a seed, a small export, a small manifest, the real data's folder."""
 
 import os
 from pathlib import Path

@@ -126,6 +126,11 @@ class Federation:
         command = ["echofed-site", "predict", str(file), "--out", str(picture)]
         return self._processes.run(f"{site}: predict", [*command, *self.site(site)])
 
+    def adopt_dataset(self, site: str, other: str) -> None:
+        """Copy a site's dataset into another site's folder: what no federation would do."""
+        own = self.out / site / "datasets" / dataset_of(site)
+        shutil.copytree(own, self.out / other / "datasets" / own.name)
+
     def adopt_expert(self, site: str, other: str) -> str:
         """Copy a site's own expert into another site's folder and return its id."""
         own = next(p for p in (self.out / site / "experts").iterdir() if p.name.startswith(site))

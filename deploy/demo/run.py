@@ -103,7 +103,7 @@ def compare_with_images(federation: Federation, outcome: Outcome, names: list[st
     """Train what no federation could: one network on everybody's images, and one in turn."""
     federation.create_yardstick(YARDSTICK)
     for name in names:
-        federation.ingest(YARDSTICK, name)
+        federation.adopt_dataset(name, YARDSTICK)
     pooled = federation.train(YARDSTICK, names)["expert"]
     for name in names:
         outcome.note_image_score(

@@ -46,7 +46,8 @@ def _accuracy(rows: list[dict[str, str]]) -> str:
     head = (
         "Clip-level macro-F1 on held-out patients, each dataset in its own vocabulary; mean and sd "
         f"over seeds {', '.join(seeds)}. All rows phantom, none real. "
-        f"{rows[0]['test_frames']} test frames a seed. Machine: {rows[0]['machine']}, commit {rows[0]['commit']}."
+        f"{rows[0]['test_frames']} test frames a seed. "
+        f"Machine: {rows[0]['machine']}, commit {rows[0]['commit']}."
     )
     lines = [f"| method | {' | '.join(datasets)} | mean |", "|---" * (len(datasets) + 2) + "|"]
     for method in methods:

@@ -64,7 +64,7 @@ def build_expert(backbone: str, num_views: int, *, image_size: int = 112) -> nn.
 
 
 def _draw_small_head(head: nn.Module) -> None:
-    """Start from near-equal probabilities: some timm heads begin with logits of ten for few views."""
+    """Start from near-equal probabilities: some timm heads begin with logits around ten."""
     assert isinstance(head, nn.Linear)
     nn.init.normal_(head.weight, std=0.01)
     nn.init.zeros_(head.bias)

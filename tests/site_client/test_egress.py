@@ -1,4 +1,4 @@
-"""The door: default deny, minimum counts, expiry; every departure and refusal stands in the ledger."""
+"""The door: default deny, minimum counts, expiry; departures and refusals in the ledger."""
 
 from dataclasses import replace
 from datetime import date

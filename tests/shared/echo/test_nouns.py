@@ -24,9 +24,10 @@ from shared.files import arrays_from_bytes, arrays_to_bytes, sha256_hex
 
 def expert_card(weights: bytes) -> ExpertCard:
     return ExpertCard(
-        id="north-demo-0", site="north", datasets=("demo",), dataset_hashes=("0",), origin="phantom",
-        backbone="mobilenetv4_conv_small", image_size=112, views=("A4C", "A2C"), feature_width=1280, layers=("bn1",),
-        weights_sha256=sha256_hex(weights), parent="", seed=1, settings_hash="", settings={}, metrics={"f1": 0.5},
+        id="north-demo-0", site="north", datasets=("demo",), dataset_hashes=("0",),
+        origin="phantom", backbone="mobilenetv4_conv_small", image_size=112, views=("A4C", "A2C"),
+        feature_width=1280, layers=("bn1",), weights_sha256=sha256_hex(weights), parent="", seed=1,
+        settings_hash="", settings={}, metrics={"f1": 0.5},
         created="2026-01-01T00:00:00Z",
     )  # fmt: skip
 

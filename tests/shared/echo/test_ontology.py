@@ -5,15 +5,72 @@ import pytest
 from shared.echo.ontology import build_label_map, load_ontology, map_by_alias
 from shared.errors import Code, EchoFedError
 
-TTE47 = """a2ch-full a2ch-la a2ch-lv a3ch-full a3ch-la a3ch-lv a3ch-outflow a4ch-full a4ch-la a4ch-lv a4ch-ias
-a4ch-ra a4ch-rv a5ch-full a5ch-outflow apex plax-full-out plax-full-lv plax-full-la plax-full-rv-ao plax-full-mv
-plax-valves-av plax-valves-mv plax-tv psax-all psax-av psax-tv psax-pv psax-lv-base psax-lv-mid psax-lv-apex
-subcostal-heart subcostal-ivc suprasternal mmode-a4ch-rv mmode-ivc mmode-plax-av mmode-plax-lv mmode-plax-mitral
-doppler-ao-descending doppler-av doppler-mv doppler-pv doppler-tv doppler-tissue-lateral doppler-tissue-rv
-doppler-tissue-septal""".split()
-PAPER_15 = """contrast-A2C contrast-A3C contrast-A4C contrast-PLAX noncontrast-A2C noncontrast-A3C noncontrast-A4C
-noncontrast-A5C noncontrast-PLAX noncontrast-PLAX-AV noncontrast-PSAX-AV noncontrast-PSAX-PM A4C-RV noncontrast-SC
-noncontrast-SC-IVC""".split()
+TTE47 = [
+    "a2ch-full",
+    "a2ch-la",
+    "a2ch-lv",
+    "a3ch-full",
+    "a3ch-la",
+    "a3ch-lv",
+    "a3ch-outflow",
+    "a4ch-full",
+    "a4ch-la",
+    "a4ch-lv",
+    "a4ch-ias",
+    "a4ch-ra",
+    "a4ch-rv",
+    "a5ch-full",
+    "a5ch-outflow",
+    "apex",
+    "plax-full-out",
+    "plax-full-lv",
+    "plax-full-la",
+    "plax-full-rv-ao",
+    "plax-full-mv",
+    "plax-valves-av",
+    "plax-valves-mv",
+    "plax-tv",
+    "psax-all",
+    "psax-av",
+    "psax-tv",
+    "psax-pv",
+    "psax-lv-base",
+    "psax-lv-mid",
+    "psax-lv-apex",
+    "subcostal-heart",
+    "subcostal-ivc",
+    "suprasternal",
+    "mmode-a4ch-rv",
+    "mmode-ivc",
+    "mmode-plax-av",
+    "mmode-plax-lv",
+    "mmode-plax-mitral",
+    "doppler-ao-descending",
+    "doppler-av",
+    "doppler-mv",
+    "doppler-pv",
+    "doppler-tv",
+    "doppler-tissue-lateral",
+    "doppler-tissue-rv",
+    "doppler-tissue-septal",
+]
+PAPER_15 = [
+    "contrast-A2C",
+    "contrast-A3C",
+    "contrast-A4C",
+    "contrast-PLAX",
+    "noncontrast-A2C",
+    "noncontrast-A3C",
+    "noncontrast-A4C",
+    "noncontrast-A5C",
+    "noncontrast-PLAX",
+    "noncontrast-PLAX-AV",
+    "noncontrast-PSAX-AV",
+    "noncontrast-PSAX-PM",
+    "A4C-RV",
+    "noncontrast-SC",
+    "noncontrast-SC-IVC",
+]
 
 
 @pytest.mark.parametrize(("names", "num"), [(TTE47, 47), (PAPER_15, 15)])
