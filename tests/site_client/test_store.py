@@ -112,8 +112,6 @@ def test_stray_clips_go_and_named_ones_stay(
     store.remove_stray_clips(kept)
     folder = store.clip_path("demo", "k").parent
     assert [path.name for path in folder.iterdir()] == ["k.safetensors"]
-        "k.safetensors"
-    ]
 
 
 @pytest.mark.parametrize("name", ["../x", "", "a/b", ".hidden", "x" * 65, "ä"])
