@@ -280,19 +280,21 @@ def test_a_damaged_clip_is_written_again(hospital: HospitalTruth, store: SiteSto
 
 
 def test_a_growing_dataset_keeps_its_patients_sides(
-    hospital: HospitalTruth, store: SiteStore, tmp_path: Path
+    store: SiteStore, tmp_path: Path, seed: int
 ) -> None:
-    folder = tmp_path / "part"
-    shutil.copytree(hospital.folder / "dicom", folder)
-    newest = sorted(folder.iterdir())[-1]
-    shutil.move(newest, tmp_path / "later")
-    plain = IngestRequest(dataset="demo", site="north", origin="phantom")
-    before = ingest(folder, store, plain, IngestSettings(), now=NOW).manifest
-    shutil.move(tmp_path / "later", newest)
-    after = ingest(folder, store, plain, IngestSettings(), now=NOW).manifest
-    sides = {clip.patient: clip.split for clip in after.clips}
-    assert len(after.clips) > len(before.clips)
-    assert all(sides[clip.patient] == clip.split for clip in before.clips)
+    region = {"SequenceOfUltrasoundRegions": [build_region((10, 5, 110, 155))]}
+    plain = IngestRequest(dataset="demo", site="north", origin="real")
+    sides: list[dict[str, str]] = []
+    for patients in (range(4), range(4, 16)):
+        for patient in patients:
+            elements = {**region, "PatientID": f"MRN{patient}"}
+            data = build_dicom(speckled_fan(SIZE, 1, seed + patient), elements=elements)
+            (tmp_path / f"{patient}.dcm").write_bytes(data)
+        clips = ingest(tmp_path, store, plain, IngestSettings(), now=NOW).manifest.clips
+        sides.append({clip.patient: clip.split for clip in clips})
+    before, after = sides
+    assert len(after) == 16
+    assert all(after[patient] == split for patient, split in before.items())
 
 
 def test_labelled_files_that_are_not_there_are_listed(
