@@ -8,6 +8,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -219,8 +220,15 @@ def _run(
     if workers == 1 or len(tasks) < 2 * workers:
         yield from map(job, tasks)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(job, tasks, chunksize=4)
+    try:
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            yield from pool.map(job, tasks, chunksize=4)
+    except BrokenProcessPool as error:
+        raise EchoFedError(
+            Code.RUN_FAILED,
+            "a process that reads files was killed",
+            "it may have been out of memory: lower ingest.workers and run again; nothing was lost",
+        ) from error
 
 
 def _read_one(

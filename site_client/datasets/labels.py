@@ -1,6 +1,7 @@
 """What a site says about its files: a CSV with file, label and split, and a YAML label map."""
 
 import csv
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -37,24 +38,29 @@ def read_label_rows(path: Path, folder: Path) -> dict[str, LabelRow]:
         raise EchoFedError(
             Code.CONFIG_MISSING, f"there is no labels file {path.name}", "check --labels"
         )
+    try:
+        reader = csv.DictReader(io.StringIO(path.read_text("utf-8-sig"), newline=""))
+        lines = list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise EchoFedError(
+            Code.CONFIG_INVALID, f"{path.name} is not a CSV in UTF-8", "save it as CSV UTF-8"
+        ) from error
+    if not {"file", "label"} <= set(reader.fieldnames or ()):
+        raise EchoFedError(
+            Code.CONFIG_INVALID,
+            f"{path.name} has no columns file and label",
+            "start it with the line file,label or file,label,split",
+        )
     rows: dict[str, LabelRow] = {}
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        if not {"file", "label"} <= set(reader.fieldnames or ()):
+    for number, row in enumerate(lines, start=2):
+        name = _relative(row["file"] or "", path, folder)
+        found = LabelRow((row["label"] or "").strip(), _split(row.get("split"), number))
+        if rows.setdefault(name, found) != found:
             raise EchoFedError(
                 Code.CONFIG_INVALID,
-                f"{path.name} has no columns file and label",
-                "start it with the line file,label or file,label,split",
+                f"row {number} of {path.name} contradicts an earlier row of the same file",
+                "keep one of them",
             )
-        for number, row in enumerate(reader, start=2):
-            name = _relative(row["file"] or "", path, folder)
-            found = LabelRow((row["label"] or "").strip(), _split(row.get("split"), number))
-            if rows.setdefault(name, found) != found:
-                raise EchoFedError(
-                    Code.CONFIG_INVALID,
-                    f"row {number} of {path.name} contradicts an earlier row of the same file",
-                    "keep one of them",
-                )
     return rows
 
 
@@ -93,7 +99,7 @@ def _load_map(path: Path) -> LabelMap:
         )
     try:
         entries = yaml.safe_load(path.read_text("utf-8"))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise EchoFedError(
             Code.LABEL_MAP_INVALID, f"{path.name} is not YAML", "write label: view, one a line"
         ) from error

@@ -13,6 +13,7 @@ import pytest
 
 from shared.echo.manifest import SPLITS
 from shared.errors import Code, EchoFedError
+from shared.files import write_bytes
 from shared.ledger import Ledger
 from shared.phantom.hospital import HospitalSpec, HospitalTruth, write_hospital
 from shared.phantom.overlay import tissue_box
@@ -47,7 +48,7 @@ def hospital(tmp_path_factory: pytest.TempPathFactory) -> HospitalTruth:
 @pytest.fixture
 def store(tmp_path: Path) -> SiteStore:
     store = SiteStore(tmp_path / "site")
-    store.create_key()
+    write_bytes(store.identity_folder / "pseudonym.key", b"5a" * 32)
     return store
 
 

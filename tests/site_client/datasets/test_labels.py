@@ -9,7 +9,7 @@ from site_client.datasets.labels import LabelRow, read_label_map, read_label_row
 
 
 def write(path: Path, text: str) -> Path:
-    path.write_text(text, "utf-8")
+    path.write_text(text, "utf-8", errors="surrogateescape")
     return path
 
 
@@ -33,6 +33,7 @@ def test_files_may_be_relative_to_the_labels_file(tmp_path: Path) -> None:
         ("name,view\nx,y\n", "columns file and label"),
         ("file,label,split\nx,A4C,training\n", "'training'"),
         ("file,label\nx,A4C\nx,A2C\n", "row 3"),
+        ("file,label\nx,\udcff\n", "UTF-8"),
     ],
 )
 def test_a_wrong_labels_file_is_refused(tmp_path: Path, text: str, named: str) -> None:
