@@ -84,9 +84,9 @@ def train(
     Raises:
         EchoFedError: FEATURES_NOT_FINITE for a loss that is not finite.
     """
-    optimiser = torch.optim.Adam(model.parameters(), lr=plan.learning_rate)
+    optimiser = torch.optim.Adam(model.parameters(), lr=plan.learning_rate, fused=True)
     course = checkpoint.restore(model, optimiser)
-    while course.epoch < plan.epochs and course.epoch - course.best_epoch <= plan.patience:
+    while course.epoch < plan.epochs and course.epoch - course.best_epoch < plan.patience:
         began = time.monotonic()
         model.train()
         with torch.random.fork_rng(devices=[]):

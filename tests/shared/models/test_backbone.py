@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from shared.errors import Code, EchoFedError
+from shared.models import BACKBONES
 from shared.models.backbone import (
     build_expert,
     classifier_of,
@@ -13,14 +14,14 @@ from shared.models.backbone import (
     unpack_tensors,
 )
 
-BACKBONES = ["test_resnet", "test_efficientnet", "test_convnext", "test_vit", "cifar_resnet18"]
+NAMES = [*BACKBONES.names(), "test_resnet", "test_efficientnet", "test_convnext", "test_vit"]
 
 
 def images(num: int = 2, size: int = 64) -> torch.Tensor:
     return torch.randn(num, 1, size, size, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", NAMES)
 def test_head_of_the_features_is_the_model(name: str) -> None:
     model = build_expert(name, 3, image_size=64).eval()
     with torch.inference_mode():
@@ -29,7 +30,7 @@ def test_head_of_the_features_is_the_model(name: str) -> None:
     assert features_ND.shape == (2, feature_width(model))
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", NAMES)
 def test_weights_survive_the_file_bit_for_bit(name: str) -> None:
     model = build_expert(name, 3, image_size=64).eval()
     other = build_expert(name, 3, image_size=64).eval()

@@ -1,9 +1,57 @@
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
-from site_client.training.batches import split_order
-from site_client.training.checkpoint import Course, Validation
-from site_client.training.loop import Plan, learning_rate
+from shared.errors import Code, EchoFedError
+from shared.models.loss import label_set_loss
+from site_client.training.batches import Batch, split_order
+from site_client.training.checkpoint import Checkpoint, Course, Validation
+from site_client.training.loop import Objective, Plan, learning_rate, train
+
+
+def course_of(scores: Sequence[float], folder: Path, *, patience: int) -> tuple[Course, nn.Module]:
+    """Train a line through noise, with validations that are given; epoch n is judged n-th."""
+    given = iter(scores)
+
+    def batches(epoch: int) -> Iterator[Batch]:
+        generator = torch.Generator().manual_seed(epoch)
+        images = torch.randn(4, 1, 2, 2, generator=generator)
+        yield Batch(images, torch.tensor([[True, False]] * 4), torch.ones(4))
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    objective = Objective(batches, label_set_loss, lambda model: Validation(next(given), 1.0))
+    plan = Plan(len(scores), 1, patience, 0.1, "constant", 0)
+    return train(model, objective, plan, Checkpoint(folder), lambda step: None), model
+
+
+def test_training_stops_after_so_many_epochs_without_a_better_score(tmp_path: Path) -> None:
+    course, _ = course_of([0.1, 0.5, 0.4, 0.3, 0.2, 0.9], tmp_path, patience=2)
+    assert course.epoch == 4
+    assert course.best_epoch == 2
+
+
+def test_weights_of_the_best_epoch_are_left_in_the_model(tmp_path: Path) -> None:
+    _, model = course_of([0.1, 0.5, 0.4, 0.3], tmp_path / "long", patience=9)
+    _, short = course_of([0.1, 0.5], tmp_path / "short", patience=9)
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.parameters(), short.parameters(), strict=True)
+    )
+
+
+def test_validation_that_is_not_finite_is_an_error(tmp_path: Path) -> None:
+    def broken(model: nn.Module) -> Validation:
+        return Validation(0.5, float("nan"))
+
+    plan = Plan(1, 1, 1, 0.1, "constant", 0)
+    objective = Objective(lambda epoch: [], label_set_loss, broken)
+    with pytest.raises(EchoFedError) as refusal:
+        train(nn.Linear(1, 1), objective, plan, Checkpoint(tmp_path), lambda step: None)
+    assert refusal.value.code == Code.FEATURES_NOT_FINITE
 
 
 @pytest.mark.parametrize(
