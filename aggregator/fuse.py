@@ -11,13 +11,13 @@ import rfc8785
 
 from aggregator.cards import active_experts
 from aggregator.centre import Centre
-from aggregator.feature_bank import DatasetRows, JoinedRows, dataset_name
-from aggregator.fusion.evaluate import fuse_rows, is_scored, score_rows
-from aggregator.fusion.report import compare
+from aggregator.feature_bank import JoinedRows, dataset_name
+from aggregator.fusion.evaluate import LevelScores
+from aggregator.fusion.report import FUSED, compare
 from aggregator.fusion.train import FusionTrials, Provenance, train_fusions
 from aggregator.schema import Fusion
 from aggregator.state import iso
-from shared.echo.expert import FusionCard, save_checkpoint
+from shared.echo.expert import save_checkpoint
 from shared.errors import Code, EchoFedError
 from shared.models.fusion import ScoreFusion
 from shared.settings import dump_settings
@@ -123,14 +123,11 @@ def _keep(
 ) -> Fusion:
     best = trials.best
     save_checkpoint(centre.fusion_folder(best.card.id), best.card, best.weights)
-    report = {
-        "variant": best.card.variant,
-        "validation": {name: one.validation for name, one in trials.by_variant.items()},
+    report = _report(joined, trials)
+    report |= {
         "fresh": list(choice.fresh),
         "cached": list(choice.cached),
         "missing": list(choice.missing),
-        "datasets": {rows.name: held_out(best.fusion, best.card, rows) for rows in joined.datasets},
-        "comparison": _comparison(joined, trials),
     }
     row = Fusion(best.card.id, recipe, iso(clock()), dict(choice.contents), report)
     centre.state.add_fusion(row)
@@ -138,33 +135,35 @@ def _keep(
     return row
 
 
-def _comparison(joined: JoinedRows, trials: FusionTrials) -> dict[str, Any]:
-    """Held-out scores of every variant, expert and untrained baseline: method, then dataset."""
-    fusions = {variant: one.fusion for variant, one in trials.by_variant.items()}
+def _report(joined: JoinedRows, trials: FusionTrials) -> dict[str, Any]:
+    """Held-out scores of the chosen variant by dataset, and of every method beside it."""
+    variants: dict[str, ScoreFusion] = {name: one.fusion for name, one in trials.by_variant.items()}
+    found = compare(joined, variants)
+    chosen = found.scores.get(FUSED + trials.chosen, {})
+    everyone = {block.expert: 1.0 for block in joined.blocks}  # what a fusion without a gate does
     return {
-        method: {
-            name: {"num_frames": one.frames.num, **asdict(one)} for name, one in by_name.items()
-        }
-        for method, by_name in compare(joined, fusions).scores.items()
+        "variant": trials.chosen,
+        "validation": {name: one.validation for name, one in trials.by_variant.items()},
+        "datasets": {
+            rows.name: {
+                "origin": rows.origin,
+                "id_scores": found.id_scores.get(trials.chosen, {}).get(rows.name, everyone),
+                **(_scores(chosen[rows.name]) if rows.name in chosen else {"num_frames": 0}),
+            }
+            for rows in joined.datasets
+        },
+        "comparison": {
+            method: {name: _scores(scores) for name, scores in by_name.items()}
+            for method, by_name in found.scores.items()
+        },
+        "macro_f1": found.macro_f1,
+        "id_scores": found.id_scores,
+        "incomplete": {name: list(experts) for name, experts in found.incomplete.items()},
     }
 
 
-def held_out(fusion: ScoreFusion, card: FusionCard, rows: DatasetRows) -> dict[str, Any]:
-    """Scores of a fusion on the banked test rows of a dataset, and mean id scores by expert."""
-    fused = fuse_rows(fusion, rows)
-    scores = score_rows(rows, fused.log_probabilities_NV, fusion.views)
-    scored_N = is_scored(rows, "test")
-    if scores is None:
-        return {"origin": rows.origin, "num_frames": 0}
-    means = fused.id_scores_NE[scored_N].mean(axis=0)
-    blocks = zip(card.blocks, means, strict=True)
-    return {
-        "origin": rows.origin,
-        "num_frames": scores.frames.num,
-        "frames": asdict(scores.frames),
-        "clips": asdict(scores.clips),
-        "id_scores": {block.expert: float(mean) for block, mean in blocks},
-    }
+def _scores(scores: LevelScores) -> dict[str, Any]:
+    return {"num_frames": scores.frames.num, **asdict(scores)}
 
 
 def _best_content(centre: Centre, name: str, announced: str) -> str | None:

@@ -10,7 +10,7 @@ def promotions(ledger: Ledger) -> tuple[str, ...]:
     """Fusions that were promoted and not rolled back, the serving one last."""
     served: list[str] = []
     for entry in ledger.entries():
-        if entry.kind == PROMOTED:
+        if entry.kind == PROMOTED and entry.body["fusion"] not in served[-1:]:
             served.append(str(entry.body["fusion"]))
         elif entry.kind == ROLLED_BACK:
             served.pop()

@@ -57,6 +57,8 @@ class FederationSettings(Settings):
     """Port of the TLS front that sites reach."""
     superlink_port: Annotated[int, Field(ge=0, le=65535)] = 8444
     """Loopback port of the SuperLink behind the front."""
+    gather_s: Annotated[float, Field(ge=0)] = 30.0
+    """How long an increment waits for sites that are not known to be absent."""
     reply_timeout_s: Positive = 1800
     """How long a round waits for the sites."""
 

@@ -28,10 +28,11 @@ def audit(
 ) -> None:
     """Check the ledger against itself and the model registry, or show the experts' id scores."""
     from aggregator.audit import expert_scores, verify
+    from aggregator.promotion import registry_of
 
     centre = open_for_command(config, overrides)
     if what == "verify":
-        emit(verify(centre), as_json=as_json)
+        emit(verify(centre, registry_of(centre)), as_json=as_json)
         return
     document = expert_scores(centre, fusion)
     emit(document, as_json=as_json, tables=id_score_tables(document))

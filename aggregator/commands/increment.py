@@ -81,13 +81,13 @@ def report_tables(document: Mapping[str, Any]) -> list[Table]:
 
 
 def id_score_tables(report: Mapping[str, Any]) -> list[Table]:
-    """How much at home each expert is in each dataset."""
-    scored = {name: one for name, one in report["datasets"].items() if "id_scores" in one}
-    if not scored:
-        return []
-    experts = list(next(iter(scored.values()))["id_scores"])
-    rows = [(name, *(one["id_scores"][e] for e in experts)) for name, one in scored.items()]
-    return [table("mean id score, dataset x expert", ("dataset", *experts), rows)]
+    """How much at home each gated variant finds each expert in each dataset."""
+    tables = []
+    for variant, scores in report["id_scores"].items():
+        experts = list(next(iter(scores.values()), {}))
+        rows = [(name, *(one[expert] for expert in experts)) for name, one in scores.items()]
+        tables.append(table(f"mean id score by {variant}", ("dataset", *experts), rows))
+    return tables
 
 
 def _scores(report: Mapping[str, Any]) -> list[tuple[object, ...]]:

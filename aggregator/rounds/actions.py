@@ -40,6 +40,7 @@ def increment(grid: Grid, config: Path, request: dict[str, Any]) -> dict[str, An
         started = iso(datetime.fromtimestamp(time.time() - seconds, UTC))
         cpu = time.process_time()
         centre.state.add_step(Step(name, attempt, "start", started, seconds, cpu, 0, 0, {}))
+        _gather(grid, centre)
         return run_increment(centre, ask, name, attempt=attempt)
 
 
@@ -54,6 +55,14 @@ def _open(grid: Grid, config: Path, request: dict[str, Any]) -> tuple[Centre, As
     centre = open_centre(config, request.get("overrides", ()))
     timeout_s = float(centre.settings.federation.reply_timeout_s)
     return centre, partial(exchange.ask, grid, timeout_s=timeout_s)
+
+
+def _gather(grid: Grid, centre: Centre) -> None:
+    """Wait a little for the sites that answered last time or never were asked."""
+    expected = {row.code for row in centre.state.sites() if not row.absent_since}
+    deadline = time.monotonic() + centre.settings.federation.gather_s
+    while expected - exchange.online_sites(grid).keys() and time.monotonic() < deadline:
+        time.sleep(exchange.POLL_S)
 
 
 @contextmanager

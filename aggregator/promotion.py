@@ -1,0 +1,78 @@
+"""Register, promote and roll back fusions: the registry moves an alias, the ledger says why."""
+
+from datetime import UTC, datetime
+
+from aggregator.centre import Centre
+from aggregator.model_registry import ModelRegistry
+from aggregator.serving import PROMOTED, ROLLED_BACK
+from shared.echo.expert import load_fusion
+from shared.errors import Code, EchoFedError
+
+
+def registry_of(centre: Centre) -> ModelRegistry:
+    """The centre's model registry."""
+    name = centre.settings.federation.name
+    return ModelRegistry(centre.tracking_uri, centre.folder / "models", name=name)
+
+
+def register(centre: Centre, fusion: str) -> str:
+    """Register a fusion as candidate, mark its datasets as fused and return its version."""
+    row = centre.state.fusion(fusion)
+    card, weights = load_fusion(centre.fusion_folder(fusion))
+    origins = {one["origin"] for one in row.report["datasets"].values()}
+    metrics = {
+        f"{name.replace('/', '.')}.macro_f1": float(one["clips"]["macro_f1"])
+        for name, one in row.report["datasets"].items()
+        if one["num_frames"]
+    }
+    origin = "phantom" if "phantom" in origins else "real"
+    version = registry_of(centre).log_fusion(card, weights, metrics=metrics, origin=origin)
+    centre.state.mark_fused(fusion, row.datasets.values())
+    if row.model_version != version:
+        centre.state.note_registered(fusion, version)
+        body = {"fusion": fusion, "version": version, "sha256": card.weights_sha256}
+        centre.ledger.append("fusion.registered", body, actor="centre")
+    return version
+
+
+def candidate_fusion(centre: Centre) -> str:
+    """Id of the candidate.
+
+    Raises:
+        EchoFedError: MODEL_UNKNOWN where none is registered.
+    """
+    card, _ = registry_of(centre).current("candidate")
+    return card.id
+
+
+def promote(centre: Centre, fusion: str, *, actor: str, reason: str) -> str:
+    """Let a registered fusion serve and return its version; the ledger keeps who and why.
+
+    Raises:
+        EchoFedError: FUSION_UNKNOWN, or MODEL_UNKNOWN where it is not registered.
+    """
+    row = centre.state.fusion(fusion)
+    if not row.model_version:
+        raise EchoFedError(
+            Code.MODEL_UNKNOWN,
+            f"fusion {fusion} is not in the model registry",
+            "run increment or fuse; they register what they made",
+        )
+    promotion = registry_of(centre).promote(
+        row.model_version, actor=actor, reason=reason, now=datetime.now(UTC)
+    )
+    body = {"fusion": fusion, "version": promotion.version, "reason": reason}
+    centre.ledger.append(PROMOTED, body, actor=actor)
+    return promotion.version
+
+
+def rollback(centre: Centre, *, actor: str, reason: str) -> tuple[str, str]:
+    """Let the fusion serve that did so before and return its id and version.
+
+    Raises:
+        EchoFedError: MODEL_UNKNOWN where none served before.
+    """
+    found = registry_of(centre).rollback(actor=actor, reason=reason, now=datetime.now(UTC))
+    body = {"fusion": found.fusion, "version": found.version, "reason": reason}
+    centre.ledger.append(ROLLED_BACK, body, actor=actor)
+    return found.fusion, found.version
