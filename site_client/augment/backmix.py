@@ -35,8 +35,16 @@ def choose_mixed(has_mask_N: NDArray[np.bool_], fraction: float) -> NDArray[np.b
     masked and a fraction of 0.05 this is every twentieth frame, as in the paper.
 
     Raises:
-        EchoFedError: SECTOR_EMPTY where no frame has a mask.
+        EchoFedError: SECTOR_EMPTY where no frame has a mask, CONFIG_INVALID for a fraction that is
+            not near one over a whole number.
     """
+    every = int(1 / fraction)
+    if abs(1 / every - fraction) > 0.1 * fraction:
+        raise EchoFedError(
+            Code.CONFIG_INVALID,
+            f"expert.backmix.mask_fraction={fraction} would mix every {every}. frame",
+            f"frames are taken evenly; use {1 / every:.3g} or {1 / (every + 1):.3g}",
+        )
     masked = np.flatnonzero(has_mask_N)
     if not len(masked):
         raise EchoFedError(
@@ -45,7 +53,7 @@ def choose_mixed(has_mask_N: NDArray[np.bool_], fraction: float) -> NDArray[np.b
             "ingest files with a 2-D region, or set expert.backmix.enabled=false",
         )
     is_mixed_N = np.zeros(len(has_mask_N), dtype=np.bool_)
-    is_mixed_N[masked[:: int(1 / fraction)]] = True
+    is_mixed_N[masked[::every]] = True
     return is_mixed_N
 
 

@@ -59,6 +59,13 @@ def test_every_so_many_frames_of_the_sorted_list_are_mixed(fraction: float, ever
     assert np.array_equal(np.flatnonzero(chosen), np.arange(0, 400, every))
 
 
+@pytest.mark.parametrize("fraction", [0.75, 0.4])
+def test_fraction_that_cannot_be_kept_is_refused(fraction: float) -> None:
+    with pytest.raises(EchoFedError) as refusal:
+        choose_mixed(np.ones(20, dtype=bool), fraction)
+    assert refusal.value.code == Code.CONFIG_INVALID
+
+
 def test_frames_without_a_mask_are_never_mixed() -> None:
     has_mask = np.arange(90) % 3 == 0
     assert not choose_mixed(has_mask, 0.5)[~has_mask].any()
