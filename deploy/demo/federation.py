@@ -88,17 +88,12 @@ class Federation:
             step, ["echofed-site", "train", *datasets, *settings, *self.site(site)]
         )
 
-    def evaluate(self, site: str, expert: str, hospital: str) -> dict[str, Any]:
-        """Score an expert on a dataset's test split."""
-        command = [
-            "echofed-site",
-            "evaluate",
-            "--expert",
-            expert,
-            "--dataset",
-            dataset_of(hospital),
-        ]
-        return self._processes.run(f"{site}: evaluate on {hospital}", [*command, *self.site(site)])
+    def evaluate(self, site: str, expert: str, hospitals: list[str]) -> dict[str, Any]:
+        """Score an expert on the test splits of some hospitals' datasets: hospital -> scores."""
+        datasets = [word for name in hospitals for word in ("--dataset", dataset_of(name))]
+        command = ["echofed-site", "evaluate", "--expert", expert, *datasets, *self.site(site)]
+        done = self._processes.run(f"{site}: evaluate on {len(hospitals)} datasets", command)
+        return {name: done["datasets"][dataset_of(name)] for name in hospitals}
 
     def join(self, name: str) -> None:
         """Start a site's node."""

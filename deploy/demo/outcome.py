@@ -29,9 +29,9 @@ class Outcome:
         for method, datasets in report["comparison"].items():
             self._take(f"{method}, {when}", datasets)
 
-    def note_image_score(self, method: str, hospital: str, document: Mapping[str, Any]) -> None:
-        """Take the score of a network that saw images."""
-        self._scores.setdefault(method, {})[hospital] = document["scores"]["test"]
+    def note_image_scores(self, method: str, scores: Mapping[str, Mapping[str, Any]]) -> None:
+        """Take the scores of a network that saw images, by hospital."""
+        self._scores[method] = dict(scores)
 
     def note_verdict(self, document: dict[str, Any], *, truth: str, asked: str) -> None:
         """Take the verdict on a patient nobody has seen."""

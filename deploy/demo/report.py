@@ -62,7 +62,7 @@ def _confusion(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _id_scores(table: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
-    experts = list(next(iter(table.values())))
+    experts = list(next(iter(table.values()), {}))
     rows = [
         {
             "dataset": dataset,

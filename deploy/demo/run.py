@@ -105,10 +105,7 @@ def compare_with_images(federation: Federation, outcome: Outcome, names: list[st
     for name in names:
         federation.adopt_dataset(name, YARDSTICK)
     pooled = federation.train(YARDSTICK, names)["expert"]
-    for name in names:
-        outcome.note_image_score(
-            "pool and retrain", name, federation.evaluate(YARDSTICK, pooled, name)
-        )
+    outcome.note_image_scores("pool and retrain", federation.evaluate(YARDSTICK, pooled, names))
     tuned = federation.adopt_expert(names[0], YARDSTICK)
     for place, name in enumerate(names[1:], start=1):
         start = ["--set", f"expert.start_from={tuned}", "--set", "expert.restrict_to_present=true"]
@@ -116,8 +113,8 @@ def compare_with_images(federation: Federation, outcome: Outcome, names: list[st
         if place < len(names) - 2:
             continue
         method = "fine-tuning in turn, " + ("after" if place == len(names) - 1 else "before")
-        for seen in names[: place + 1]:
-            outcome.note_image_score(method, seen, federation.evaluate(YARDSTICK, tuned, seen))
+        scores = federation.evaluate(YARDSTICK, tuned, names[: place + 1])
+        outcome.note_image_scores(method, scores)
 
 
 def show(summary: dict[str, Any]) -> None:
