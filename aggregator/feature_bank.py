@@ -103,17 +103,21 @@ class FeatureBank:
 
         Raises:
             EchoFedError: what ``read_export`` raises; EXPERT_UNKNOWN, FEATURES_INVALID or
-                FEATURE_WIDTH where it does not fit its expert; DUPLICATE_REPLY for a second,
-                different export of the same dataset content by the same expert; DISK_FULL.
+                FEATURE_WIDTH where it does not fit its expert; FEATURES_INVALID where it gainsays
+                another export of the same content; DUPLICATE_REPLY for a second, different export
+                of the same content by the same expert; DISK_FULL.
         """
-        card = read_export(data).card
+        export = read_export(data)
+        card = export.card
         sha256 = sha256_hex(data)
         entries = self.entries()
         for entry in entries:
             if entry.sha256 == sha256:
                 return entry
         _check_expert(card, experts)
-        _check_against(card, entries)
+        for entry in entries:
+            _check_against(card, entry.card)
+        self._require_agreement(export, entries)
         entry = BankEntry(card, sha256, len(data), now.isoformat(timespec="seconds"))
         write_bytes(self._path(sha256), data)
         write_json(self._root / INDEX_FILE, to_document(_Index((*entries, entry))))
@@ -175,7 +179,7 @@ class FeatureBank:
 
         Raises:
             EchoFedError: FRAMES_MISSING for no rows at all, EXPERT_UNKNOWN for an expert without
-                any export, FEATURES_INVALID for exports of one dataset that contradict each other.
+                any export, CHECKPOINT_CORRUPT for a file that is gone or altered.
         """
         asked = self.latest() if datasets is None else dict(datasets)
         held = {_key(entry.card): entry for entry in self.entries()}
@@ -206,7 +210,6 @@ class FeatureBank:
         placed = iter(order)
         order_of = [None if export is None else next(placed) for export in exports]
         first, rows = seen[0], order[0]
-        _require_agreement(seen, order)
         num = len(rows)
 
         def gather(name: str, widths: Sequence[int]) -> tuple[NDArray[np.float32], ...]:
@@ -236,6 +239,21 @@ class FeatureBank:
             logits=gather("logits_NC", [len(block.views) for block in blocks]),
             evidence=gather("discrepancy_NL", [block.num_evidence for block in blocks]),
         )
+
+    def _require_agreement(self, export: FeatureExport, entries: Sequence[BankEntry]) -> None:
+        """Refuse an export that tells other labels or splits than one of the same content."""
+        content = _key(export.card)[:2]
+        other = next((self.read(e) for e in entries if _key(e.card)[:2] == content), None)
+        if other is None:
+            return
+        mine, theirs = _common_rows([export, other])
+        for name in ("label_N", "split_N"):
+            if not np.array_equal(getattr(export, name)[mine], getattr(other, name)[theirs]):
+                raise EchoFedError(
+                    Code.FEATURES_INVALID,
+                    f"{name} of export {export.card.id} contradicts export {other.card.id}",
+                    "the site must extract again from the same content",
+                )
 
     def _path(self, sha256: str) -> Path:
         return self._root / f"{sha256}.safetensors"
@@ -293,22 +311,20 @@ def _check_expert(card: ExportCard, experts: Mapping[str, ExpertCard]) -> None:
         )
 
 
-def _check_against(card: ExportCard, entries: Sequence[BankEntry]) -> None:
-    for entry in entries:
-        other = entry.card
-        if _key(other) == _key(card) or other.id == card.id:
-            raise EchoFedError(
-                Code.DUPLICATE_REPLY,
-                f"the bank has another export of {dataset_name(card)} by expert {card.expert}",
-                "nothing was changed; a changed dataset comes with a new content hash",
-            )
-        same_content = _key(other)[:2] == _key(card)[:2]
-        if same_content and (other.labels, other.label_views) != (card.labels, card.label_views):
-            raise EchoFedError(
-                Code.FEATURES_INVALID,
-                f"exports {card.id} and {other.id} of the same content differ in vocabulary",
-                "the site must extract again",
-            )
+def _check_against(card: ExportCard, other: ExportCard) -> None:
+    if _key(other) == _key(card) or other.id == card.id:
+        raise EchoFedError(
+            Code.DUPLICATE_REPLY,
+            f"the bank has another export of {dataset_name(card)} by expert {card.expert}",
+            "nothing was changed; a changed dataset comes with a new content hash",
+        )
+    same_content = _key(other)[:2] == _key(card)[:2]
+    if same_content and (other.labels, other.label_views) != (card.labels, card.label_views):
+        raise EchoFedError(
+            Code.FEATURES_INVALID,
+            f"exports {card.id} and {other.id} of the same content differ in vocabulary",
+            "the site must extract again",
+        )
 
 
 def _common_rows(exports: Sequence[FeatureExport]) -> list[NDArray[np.intp]]:
@@ -322,15 +338,3 @@ def _common_rows(exports: Sequence[FeatureExport]) -> list[NDArray[np.intp]]:
         kept = np.flatnonzero(is_common[place_N])
         order.append(kept[np.argsort(place_N[kept])])
     return order
-
-
-def _require_agreement(exports: Sequence[FeatureExport], order: Sequence[NDArray[np.intp]]) -> None:
-    first = exports[0]
-    for export, places in zip(exports[1:], order[1:], strict=True):
-        for name in ("label_N", "split_N"):
-            if not np.array_equal(getattr(first, name)[order[0]], getattr(export, name)[places]):
-                raise EchoFedError(
-                    Code.FEATURES_INVALID,
-                    f"{name} of exports {first.card.id} and {export.card.id} contradict each other",
-                    "the site must extract both again",
-                )

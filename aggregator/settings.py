@@ -21,9 +21,9 @@ class FusionSettings(Settings):
     epochs: Positive = 50
     """Passes over the training rows."""
     batch_size: Positive = 256
-    """Rows in a step; the paper takes 64, which on a CPU costs about three times the seconds."""
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    """Learning rate of Adam."""
+    """Rows in a step; the paper's 64 costs about three times the seconds on a CPU."""
+    learning_rate: Annotated[float, Field(gt=0)] = 3e-3
+    """Learning rate of Adam; with four times the paper's rows in a step, thrice its 1e-3."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """Weight decay of Adam; the paper uses none."""
     patience: Positive = 10

@@ -51,12 +51,13 @@ def tell_by_confidence(
     rows: DatasetRows, blocks: Sequence[Block], views: Sequence[str]
 ) -> NDArray[np.float64]:
     """Route each frame to the expert whose highest probability is highest."""
-    told = [
-        _spread(_log_softmax(own_NC), block, views)
-        for own_NC, block in zip(rows.logits, blocks, strict=True)
-    ]
-    told_ENV = np.stack(told)
-    confidence_EN = told_ENV.max(axis=2)
+    told_ENV = np.stack(
+        [
+            _spread(_log_softmax(own_NC), block, views)
+            for own_NC, block in zip(rows.logits, blocks, strict=True)
+        ]
+    )
+    confidence_EN = np.stack([_log_odds(own_NC) for own_NC in rows.logits])
     confidence_EN[~np.array(rows.available)] = -np.inf
     chosen_N = confidence_EN.argmax(axis=0)
     routed_NV: NDArray[np.float64] = told_ENV[chosen_N, np.arange(told_ENV.shape[1])]
@@ -74,6 +75,15 @@ def _log_softmax(logits_NC: NDArray[np.floating]) -> NDArray[np.float64]:
     shifted = logits_NC.astype(np.float64) - logits_NC.max(axis=1, keepdims=True)
     logarithms: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     return logarithms
+
+
+def _log_odds(logits_NC: NDArray[np.floating]) -> NDArray[np.float64]:
+    """The log odds of the top view: they order like its probability, but never round off to 1."""
+    ordered_NC = np.sort(logits_NC.astype(np.float64), axis=1)[:, ::-1]
+    below_NC = ordered_NC[:, 1:] - ordered_NC[:, :1]
+    with np.errstate(divide="ignore"):  # a head of one view is always sure
+        odds_N: NDArray[np.float64] = -np.log(np.exp(np.maximum(below_NC, -700.0)).sum(axis=1))
+    return odds_N
 
 
 def _spread(

@@ -40,6 +40,7 @@ class Provenance:
     Args:
         parent: id of the fusion that this one follows, empty for the first.
         fresh: datasets whose exports were taken for this fusion; ``cached`` those stored earlier.
+        missing: datasets without any export; those that only lack some are added to the card.
         created: ISO time.
     """
 
@@ -47,6 +48,7 @@ class Provenance:
     parent: str = ""
     fresh: tuple[str, ...] = ()
     cached: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -330,7 +332,7 @@ def _finish(
         exports=tuple(export for rows in joined.datasets for export in rows.exports),
         fresh=provenance.fresh,
         cached=provenance.cached,
-        missing=tuple(joined.missing),
+        missing=tuple(dict.fromkeys((*provenance.missing, *joined.missing))),
         seed=settings.seed,
         settings_hash=hash_settings(settings),
         settings={

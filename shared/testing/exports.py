@@ -79,12 +79,13 @@ class GaussianWorld:
         """What the expert of one site saw in the dataset of another (or its own)."""
         rows = self._rows(site)
         expert = self.expert(expert_site)
-        home_N = rows["latent"] - self._vector("domain", expert_site)
-        prototypes_CZ = np.stack([self._vector("view", view) for view in expert.views])
-        logits_NC = home_N @ prototypes_CZ.T - 0.5 * (prototypes_CZ**2).sum(axis=1)
         generator = numpy_generator(self.seed, "projection", expert_site)
         projection = generator.normal(size=(_LATENT, self.feature_width)) / np.sqrt(_LATENT)
+        gain = np.exp(generator.uniform(-0.5, 0.5))  # heads are not comparable
         blurred = rows["latent"] + generator.normal(size=rows["latent"].shape)
+        home_N = blurred - self._vector("domain", expert_site)
+        prototypes_CZ = np.stack([self._vector("view", view) for view in expert.views])
+        logits_NC = gain * (home_N @ prototypes_CZ.T - 0.5 * (prototypes_CZ**2).sum(axis=1))
         distance_N = np.sqrt((home_N**2).mean(axis=1))
         spread_NL = distance_N[:, None] * np.linspace(0.5, 2.0, _LAYERS)
         salt = numpy_generator(self.seed, "salt", site, expert_site)
@@ -124,7 +125,7 @@ class GaussianWorld:
 
     def _vector(self, kind: str, name: str) -> NDArray[np.float64]:
         """Prototype of a view or offset of a domain: the same for every expert."""
-        scale = 1.0 if kind == "view" else 1.5
+        scale = 1.0 if kind == "view" else 2.5
         return scale * numpy_generator(self.seed, kind, name).normal(size=_LATENT)
 
     def _rows(self, site: str) -> dict[str, NDArray[Any]]:
