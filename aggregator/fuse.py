@@ -102,6 +102,7 @@ def fuse(
         parent=fusions[-1].id if fusions else "",
         fresh=choice.fresh,
         cached=choice.cached,
+        missing=choice.missing,
     )
 
     def progress(variant: str, epoch: int, epochs: int) -> None:
