@@ -27,7 +27,15 @@ _METRIC_KEYS = frozenset(
     }
 )  # fmt: skip
 _RECEIPT_KEYS = frozenset(
-    {"release", "milliseconds", "cpu_milliseconds", "refused", "left", "serving"}
+    {
+        "release",
+        "milliseconds",
+        "cpu_milliseconds",
+        "start_cpu_milliseconds",
+        "refused",
+        "left",
+        "serving",
+    }
 )
 
 

@@ -131,6 +131,7 @@ def _cost(steps: Sequence[Mapping[str, Any]]) -> Table:
             float(step["seconds"]),
             float(step.get("cpu_seconds", 0.0)),
             float(sum(step.get("site_cpu_seconds", {}).values())),
+            float(sum(step.get("site_start_cpu_seconds", {}).values())),
             step["bytes_in"],
             step["bytes_out"],
         )
@@ -142,6 +143,7 @@ def _cost(steps: Sequence[Mapping[str, Any]]) -> Table:
         "seconds",
         "CPU s here",
         "CPU s at sites",
+        "their start",
         "bytes in",
         "bytes out",
     )

@@ -63,6 +63,7 @@ class Attempt:
                 detail={
                     "site_seconds": tally.site_seconds,
                     "site_cpu_seconds": tally.site_cpu_seconds,
+                    "site_start_cpu_seconds": tally.site_start_cpu_seconds,
                     "arrived": len(tally.arrived),
                 },
             )

@@ -51,6 +51,7 @@ class Tally:
     bytes_in: int = 0
     site_seconds: dict[str, float] = field(default_factory=dict)
     site_cpu_seconds: dict[str, float] = field(default_factory=dict)
+    site_start_cpu_seconds: dict[str, float] = field(default_factory=dict)
 
     def note_arrival(self, kind: str, site: str, data: bytes, **names: str) -> None:
         """Record what a site sent and the centre accepted."""
@@ -91,9 +92,12 @@ class Tally:
         receipt = payload.body.get("receipt")
         if not isinstance(receipt, dict):
             raise EchoFedError(Code.WIRE_INVALID, f"a reply of site {site!r} has no receipt")
-        wall, cpu = receipt.get("milliseconds", 0), receipt.get("cpu_milliseconds", 0)
-        self.site_seconds[site] = self.site_seconds.get(site, 0.0) + int(wall) / 1000
-        self.site_cpu_seconds[site] = self.site_cpu_seconds.get(site, 0.0) + int(cpu) / 1000
+        for account, key in (
+            (self.site_seconds, "milliseconds"),
+            (self.site_cpu_seconds, "cpu_milliseconds"),
+            (self.site_start_cpu_seconds, "start_cpu_milliseconds"),
+        ):
+            account[site] = account.get(site, 0.0) + int(receipt.get(key, 0)) / 1000
         return receipt
 
     def counting(self, ask: Ask) -> Ask:

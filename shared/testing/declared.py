@@ -25,6 +25,7 @@ _RECEIPT = {
     "release": str,
     "milliseconds": int,
     "cpu_milliseconds": int,
+    "start_cpu_milliseconds": int,
     "refused": [{"dataset": str, "expert": str, "code": int}],
     "left": [_TEXTS],
     "serving": str,

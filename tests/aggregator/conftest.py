@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import yaml
 
 from aggregator.centre import Centre, open_centre
 from aggregator.rounds.exchange import Failure, Outcome
+from aggregator.rounds.increment import run_increment
 from aggregator.rounds.round import Round, Tally
 from shared.echo.expert import ExpertCard, save_checkpoint
 from shared.echo.manifest import SPLITS, ClipRecord, DatasetManifest
@@ -128,6 +130,7 @@ class SmallFederation:
     sites: dict[str, SmallSite] = field(default_factory=dict)
     away: set[str] = field(default_factory=set)
     tampers: dict[tuple[str, str], Tamper] = field(default_factory=dict)
+    last_words: set[tuple[str, str]] = field(default_factory=set)
     lost: set[tuple[str, str]] = field(default_factory=set)
     asked: list[tuple[str, str]] = field(default_factory=list)
 
@@ -147,6 +150,8 @@ class SmallFederation:
         return outcomes
 
     def _reply(self, site: str, message_type: str, request: Payload) -> Outcome:
+        if (site, message_type) in self.last_words:
+            self.away.add(site)
         if site in self.away:
             return Failure(Code.SITE_UNREACHABLE, f"site {site!r} is not connected")
         there = read_payload(write_header(request, site=site), request.blobs, site=site)
@@ -168,8 +173,18 @@ class SmallFederation:
         self.lost.add((site, message_type))
         return self.lost
 
+    def dies(self, site: str, message_type: str) -> None:
+        """The site falls over while it works on this request and stays away."""
+        self.last_words.add((site, message_type))
+
     def round(self) -> Round:
         return Round(self.centre, self.ask, Tally(self.centre.ledger, "i0001"), lambda: NOW)
+
+    def increment(self) -> dict[str, Any]:
+        """Run or resume an increment."""
+        state = self.centre.state
+        row = state.open_increment(now=NOW)
+        return run_increment(self.centre, self.ask, row.id, attempt=state.next_attempt(row.id))
 
     def asked_of(self, site: str) -> list[str]:
         return [kind for name, kind in self.asked if name == site]
@@ -183,23 +198,39 @@ class SmallFederation:
 
 @pytest.fixture(scope="session")
 def furnished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folders of two sites with data and experts, made once and copied for every test."""
+    """The folders of three sites with data and experts, made once and copied for every test."""
     folder = tmp_path_factory.mktemp("sites")
     SmallSite.furnish(folder, "north", {"4CH": "A4C", "2CH": "A2C"}, seed=1)
     SmallSite.furnish(folder, "south", {"A4C": "A4C", "LAX": "PLAX"}, seed=2)
+    SmallSite.furnish(folder, "east", {"4CH": "A4C", "SC": "SC-4C"}, seed=3)
     return folder
 
 
 @pytest.fixture
 def federation(tmp_path: Path, furnished: Path) -> Iterator[SmallFederation]:
-    folder = tmp_path / "centre"
-    folder.mkdir()
-    config = folder / "aggregator.yaml"
-    config.write_text(yaml.safe_dump({"fusion": {"variants": ["sum"], "epochs": 1, "threads": 1}}))
-    built = SmallFederation(open_centre(config), config)
+    """A centre that knows nothing yet and the sites north and south; east may join."""
     shutil.copytree(furnished, tmp_path, dirs_exist_ok=True)
-    built.join(tmp_path, "north")
-    built.join(tmp_path, "south")
+    built = open_federation(tmp_path)
+    yield built
+    built.centre.state.close()
+
+
+@pytest.fixture(scope="session")
+def grown(furnished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folders of a federation after its first increment, made once."""
+    folder = tmp_path_factory.mktemp("grown")
+    shutil.copytree(furnished, folder, dirs_exist_ok=True)
+    built = open_federation(folder)
+    built.increment()
+    built.centre.state.close()
+    return folder
+
+
+@pytest.fixture
+def after_one(tmp_path: Path, grown: Path) -> Iterator[SmallFederation]:
+    """The same federation after its first increment."""
+    shutil.copytree(grown, tmp_path, dirs_exist_ok=True)
+    built = open_federation(tmp_path)
     yield built
     built.centre.state.close()
 
@@ -207,3 +238,15 @@ def federation(tmp_path: Path, furnished: Path) -> Iterator[SmallFederation]:
 @pytest.fixture
 def current(federation: SmallFederation) -> Round:
     return federation.round()
+
+
+def open_federation(folder: Path) -> SmallFederation:
+    centre = folder / "centre"
+    centre.mkdir(exist_ok=True)
+    config = centre / "aggregator.yaml"
+    fusion = {"variants": ["discrepancy"], "epochs": 1, "threads": 1}
+    config.write_text(yaml.safe_dump({"fusion": fusion}))
+    built = SmallFederation(open_centre(config), config)
+    built.join(folder, "north")
+    built.join(folder, "south")
+    return built
