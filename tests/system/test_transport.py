@@ -12,6 +12,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -84,6 +85,7 @@ class Story:
     expired: EchoFedError | None = None
     control: dict[str, int] = field(default_factory=dict)
     command_line: EchoFedError | None = None
+    interrupted: dict[str, Any] = field(default_factory=dict)
     first: dict[str, Any] = field(default_factory=dict)
     altered: dict[str, Any] = field(default_factory=dict)
     returned_after_s: float = float("inf")
@@ -226,7 +228,7 @@ def play(centre: Deployment, told: Story, stack: ExitStack) -> None:
             "ours": sha256_hex(build_fab_from_disk(ours)),
             "theirs": sha256_hex(build_fab_from_disk(theirs)),
         }
-    stack.enter_context(running_superlink(centre.link))
+    superlink = stack.enter_context(running_superlink(centre.link))
     stack.enter_context(running_front(centre.link, host="127.0.0.1", port=centre.front_port))
     north = centre.enrol("north", approved=(told.hashes["ours"],))
     south = centre.enrol("south", approved=(told.hashes["theirs"],))
@@ -249,26 +251,46 @@ def play(centre: Deployment, told: Story, stack: ExitStack) -> None:
         site.start()
     await_true(lambda: activations(centre.link, node_north) == 1, timeout_s=90)
 
-    killed = time.monotonic()
-    kill_node(north)
-    outsiders(centre, told)
+    with ThreadPoolExecutor(1) as pool:
+        round_ = pool.submit(centre.roll_call, ours)
+        await_true(lambda: is_answering(node_of(north)), timeout_s=120)
+        killed = time.monotonic()
+        os.kill(node_of(north).pid, signal.SIGKILL)
+        outsiders(centre, told)
+        told.interrupted = round_.result()
     await_true(lambda: activations(centre.link, node_north) == 2, timeout_s=180)
     told.returned_after_s = time.monotonic() - killed
 
+    os.kill(superlink.pid, signal.SIGKILL)
+    superlink.wait()
+    stack.enter_context(running_superlink(centre.link))
     told.first = centre.roll_call(ours, blob_bytes=TRIAL_BYTES)
     told.altered = centre.roll_call(theirs)
     told.ledger_north = entries(north)
     told.ledger_south = entries(south)
 
 
-def kill_node(site: Site) -> None:
-    """Kill a site's node as a power cut would, and leave its supervisor alive."""
+def node_of(site: Site) -> psutil.Process:
+    """The process of a site's node; its supervisor is a thread of this test."""
     launch_file = str(site.launch.home / "launch.json")
-    for process in psutil.Process().children(recursive=True):
-        if launch_file in process.cmdline():
-            os.kill(process.pid, signal.SIGKILL)
-            return
-    pytest.fail("there is no node to kill")
+    return next(
+        process
+        for process in psutil.Process().children(recursive=True)
+        if launch_file in words_of(process)
+    )
+
+
+def is_answering(node: psutil.Process) -> bool:
+    """Whether the app that answers a message runs at a node."""
+    return any("flwr-clientapp" in " ".join(words_of(one)) for one in node.children(recursive=True))
+
+
+def words_of(process: psutil.Process) -> list[str]:
+    """The command line of a process, empty if it has just ended."""
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:
+        return []
 
 
 def outsiders(centre: Deployment, told: Story) -> None:
@@ -327,6 +349,7 @@ def test_a_bundle_with_its_own_site_client_is_refused_though_approved(story: Sto
     assert story.altered["south"] == {"error": int(Code.BUNDLE_UNAPPROVED)}
     assert story.ledger_south == [
         ("bundle.refused", story.hashes["ours"]),
+        ("bundle.refused", story.hashes["ours"]),
         ("bundle.refused", story.hashes["theirs"]),
     ]
 
@@ -350,6 +373,17 @@ def test_the_operators_command_line_ends_at_the_front(story: Story) -> None:
     assert story.command_line is not None
 
 
+def test_a_site_killed_in_mid_round_is_named_and_the_round_ends(story: Story) -> None:
+    assert story.interrupted == {
+        "north": {"error": int(Code.SITE_UNREACHABLE)},
+        "south": {"error": int(Code.BUNDLE_UNAPPROVED)},
+    }
+
+
+def test_the_sites_are_back_after_the_superlink_was_killed(story: Story) -> None:
+    assert "received" in story.first["north"]  # the very answer of the second SuperLink
+
+
 def test_a_killed_node_comes_back_within_three_minutes(story: Story) -> None:
     assert story.returned_after_s < 180
 
@@ -363,6 +397,7 @@ def test_every_body_of_a_site_decodes_to_what_is_declared(story: Story) -> None:
         parse(sent)
     left = messages(story)
     assert [(one.message_type, one.error_code, one.error_text) for one in left] == [
+        ("query.presence", 7, ""),
         ("query.presence", 7, ""),
         ("query.presence", 7, ""),
     ]
