@@ -7,20 +7,18 @@ validation state kept. Departures: the loss is the marginal one for labels that 
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from aggregator.feature_bank import DatasetRows, JoinedRows, select_rows
 from aggregator.fusion.calibrate import abstain_threshold
 from aggregator.fusion.evaluate import fuse_rows, is_scored, macro_score, score_rows
+from aggregator.fusion.rows import TrainRows, by_expert, fit_scales, scale_rows, training_rows
 from aggregator.settings import FusionSettings
-from shared.echo.expert import Block, FusionCard, FusionVariant
-from shared.echo.manifest import SPLITS
-from shared.echo.ontology import load_ontology
+from shared.echo.expert import FusionCard, FusionVariant
 from shared.errors import Code, EchoFedError
 from shared.files import sha256_hex
 from shared.metrics import vocabulary_log_probabilities
@@ -80,27 +78,6 @@ class FusionTrials:
         return self.by_variant[self.chosen]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _TrainRows:
-    """The training rows of all datasets, the experts side by side so that a batch is one gather.
-
-    Args:
-        features: of all experts (N, sum of D), ``logits`` and ``evidence`` likewise.
-        available_NE: None where every expert saw every row.
-        is_target_NV: the union views that the row's label covers.
-    """
-
-    features: Tensor
-    logits: Tensor
-    evidence: Tensor
-    available_NE: Tensor | None
-    is_target_NV: Tensor
-    weight_N: Tensor
-
-    def __len__(self) -> int:
-        return len(self.weight_N)
-
-
 def train_fusions(
     joined: JoinedRows,
     settings: FusionSettings,
@@ -126,11 +103,11 @@ def train_fusions(
     torch.set_num_threads(settings.threads)
     try:
         held_out = _held_out(joined)
-        rows = _training_rows(joined, views, balance=settings.balance_datasets)
+        rows = training_rows(joined, views, balance=settings.balance_datasets)
         trained: dict[FusionVariant, TrainedFusion] = {}
         for variant in settings.variants:
             fusion = ScoreFusion(joined.blocks, variant, seed=settings.seed)
-            _fit_scales(fusion, rows)
+            fit_scales(fusion, rows)
             if warm_start is not None:
                 copy_shared(warm_start, fusion)
             reached = _train(fusion, rows, held_out, settings=settings, progress=progress)
@@ -145,7 +122,7 @@ def train_fusions(
 
 def _train(
     fusion: ScoreFusion,
-    rows: _TrainRows,
+    rows: TrainRows,
     held_out: Sequence[DatasetRows],
     *,
     settings: FusionSettings,
@@ -159,7 +136,7 @@ def _train(
         fused=True,
     )
     generator = torch.Generator().manual_seed(derive_seed(settings.seed, "fusion rows"))
-    scaled = _scaled(fusion, rows)
+    scaled = scale_rows(fusion, rows)
     best, best_epoch, best_state = _validate(fusion, held_out), 0, _state(fusion)
     curve: list[float] = []
     for epoch in range(1, settings.epochs + 1):
@@ -189,37 +166,9 @@ def _train(
     return best[0], tuple(curve)
 
 
-def _fit_scales(fusion: ScoreFusion, rows: _TrainRows) -> None:
-    weight_NE = rows.weight_N[:, None].expand(-1, len(fusion.blocks))
-    if rows.available_NE is not None:
-        weight_NE = weight_NE * rows.available_NE
-    features, _, evidence = _by_expert(fusion, rows.features, rows.logits, rows.evidence)
-    fusion.fit_scales(features, evidence, weight_NE)
-
-
-def _scaled(fusion: ScoreFusion, rows: _TrainRows) -> _TrainRows:
-    """The rows with inputs standardised once, not in every step."""
-    features, _, evidence = _by_expert(fusion, rows.features, rows.logits, rows.evidence)
-    with torch.no_grad():
-        scaled, scaled_evidence = fusion.scale_inputs(features, evidence)
-    return replace(rows, features=torch.cat(scaled, 1), evidence=torch.cat(scaled_evidence, 1))
-
-
-def _by_expert(
-    fusion: ScoreFusion, features: Tensor, logits: Tensor, evidence: Tensor
-) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """Rows of all experts side by side, cut into one window per expert."""
-    blocks = fusion.blocks
-    return (
-        list(torch.split(features, [block.feature_width for block in blocks], dim=1)),
-        list(torch.split(logits, [len(block.views) for block in blocks], dim=1)),
-        list(torch.split(evidence, [block.num_evidence for block in blocks], dim=1)),
-    )
-
-
-def _loss(fusion: ScoreFusion, scaled: _TrainRows, places_M: Tensor) -> Tensor:
+def _loss(fusion: ScoreFusion, scaled: TrainRows, places_M: Tensor) -> Tensor:
     """-log of the probability of all views that the label covers, averaged over weighted rows."""
-    inputs = _by_expert(
+    inputs = by_expert(
         fusion, scaled.features[places_M], scaled.logits[places_M], scaled.evidence[places_M]
     )
     available_ME = None if scaled.available_NE is None else scaled.available_NE[places_M]
@@ -256,58 +205,6 @@ def _validate(fusion: ScoreFusion, held_out: Sequence[DatasetRows]) -> tuple[flo
 
 def _state(fusion: ScoreFusion) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in fusion.state_dict().items()}
-
-
-def _training_rows(joined: JoinedRows, views: Sequence[str], *, balance: bool) -> _TrainRows:
-    """All rows that can be learned from: labelled, and with an owner of a covered view at hand."""
-    picked: list[DatasetRows] = []
-    targets, weights = [], []
-    for rows in joined.datasets:
-        is_target_KV = _targets(rows, joined.blocks, views)
-        keep_N = rows.split_N == SPLITS.index("train")
-        keep_N &= np.any(is_target_KV, axis=1)[rows.label_N]
-        if not keep_N.any():
-            continue
-        picked.append(select_rows(rows, keep_N))
-        targets.append(is_target_KV[picked[-1].label_N])
-        weights.append(np.full(keep_N.sum(), 1.0 / keep_N.sum() if balance else 1.0))
-    if not picked:
-        raise EchoFedError(
-            Code.FRAMES_MISSING,
-            "no dataset in the bank has a labelled training row",
-            "ingest labelled clips at a site, then run increment again",
-        )
-    weight_N = np.concatenate(weights)
-    available_NE = np.concatenate([np.tile(r.available, (len(r.label_N), 1)) for r in picked])
-    return _TrainRows(
-        features=_stack([rows.features for rows in picked]),
-        logits=_stack([rows.logits for rows in picked]),
-        evidence=_stack([rows.evidence for rows in picked]),
-        available_NE=None if available_NE.all() else torch.from_numpy(available_NE),
-        is_target_NV=torch.from_numpy(np.concatenate(targets)),
-        weight_N=torch.from_numpy(weight_N / weight_N.mean()).float(),
-    )
-
-
-def _targets(rows: DatasetRows, blocks: Sequence[Block], views: Sequence[str]) -> NDArray[np.bool_]:
-    """The union views that each label covers and an available expert owns (K, V)."""
-    ontology = load_ontology()
-    is_target_KV = np.zeros((len(rows.labels), len(views)), dtype=np.bool_)
-    owned = {
-        view
-        for block, is_available in zip(blocks, rows.available, strict=True)
-        if is_available
-        for view in block.views
-    }
-    for label, nodes in enumerate(rows.label_views):
-        covered = ontology.covered(nodes, views)
-        is_target_KV[label] = [view in owned and view in covered for view in views]
-    return is_target_KV
-
-
-def _stack(by_dataset: Sequence[Sequence[NDArray[np.float32]]]) -> Tensor:
-    """Datasets below each other, experts side by side."""
-    return torch.from_numpy(np.concatenate([np.hstack(arrays) for arrays in by_dataset]))
 
 
 def _finish(

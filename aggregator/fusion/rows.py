@@ -1,0 +1,127 @@
+"""The rows that a fusion is trained on: all datasets below each other, all experts side by side."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from aggregator.feature_bank import DatasetRows, JoinedRows, select_rows
+from shared.echo.expert import Block
+from shared.echo.manifest import SPLITS
+from shared.echo.ontology import load_ontology
+from shared.errors import Code, EchoFedError
+from shared.models.fusion import ScoreFusion
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainRows:
+    """The training rows of all datasets, the experts side by side so that a batch is one gather.
+
+    Args:
+        features: of all experts (N, sum of D), ``logits`` and ``evidence`` likewise.
+        available_NE: None where every expert saw every row.
+        is_target_NV: the union views that the row's label covers.
+    """
+
+    features: Tensor
+    logits: Tensor
+    evidence: Tensor
+    available_NE: Tensor | None
+    is_target_NV: Tensor
+    weight_N: Tensor
+
+    def __len__(self) -> int:
+        return len(self.weight_N)
+
+
+def training_rows(joined: JoinedRows, views: Sequence[str], *, balance: bool) -> TrainRows:
+    """All rows that can be learned from: labelled, and with an owner of a covered view at hand.
+
+    Args:
+        joined: rows of all datasets.
+        views: union views.
+        balance: give every dataset the same total weight.
+
+    Raises:
+        EchoFedError: FRAMES_MISSING where no such row is left.
+    """
+    picked: list[DatasetRows] = []
+    targets, weights = [], []
+    for rows in joined.datasets:
+        is_target_KV = _targets(rows, joined.blocks, views)
+        keep_N = rows.split_N == SPLITS.index("train")
+        keep_N &= np.any(is_target_KV, axis=1)[rows.label_N]
+        if not keep_N.any():
+            continue
+        picked.append(select_rows(rows, keep_N))
+        targets.append(is_target_KV[picked[-1].label_N])
+        weights.append(np.full(keep_N.sum(), 1.0 / keep_N.sum() if balance else 1.0))
+    if not picked:
+        raise EchoFedError(
+            Code.FRAMES_MISSING,
+            "no dataset in the bank has a labelled training row",
+            "ingest labelled clips at a site, then run increment again",
+        )
+    weight_N = np.concatenate(weights)
+    available_NE = np.concatenate([np.tile(r.available, (len(r.label_N), 1)) for r in picked])
+    return TrainRows(
+        features=_stack([rows.features for rows in picked]),
+        logits=_stack([rows.logits for rows in picked]),
+        evidence=_stack([rows.evidence for rows in picked]),
+        available_NE=None if available_NE.all() else torch.from_numpy(available_NE),
+        is_target_NV=torch.from_numpy(np.concatenate(targets)),
+        weight_N=torch.from_numpy(weight_N / weight_N.mean()).float(),
+    )
+
+
+def fit_scales(fusion: ScoreFusion, rows: TrainRows) -> None:
+    """Fix the fusion's means and deviations to those of the rows that each expert saw."""
+    weight_NE = rows.weight_N[:, None].expand(-1, len(fusion.blocks))
+    if rows.available_NE is not None:
+        weight_NE = weight_NE * rows.available_NE
+    features, _, evidence = by_expert(fusion, rows.features, rows.logits, rows.evidence)
+    fusion.fit_scales(features, evidence, weight_NE)
+
+
+def scale_rows(fusion: ScoreFusion, rows: TrainRows) -> TrainRows:
+    """The rows with inputs standardised once, not in every step."""
+    features, _, evidence = by_expert(fusion, rows.features, rows.logits, rows.evidence)
+    with torch.no_grad():
+        scaled, scaled_evidence = fusion.scale_inputs(features, evidence)
+    return replace(rows, features=torch.cat(scaled, 1), evidence=torch.cat(scaled_evidence, 1))
+
+
+def by_expert(
+    fusion: ScoreFusion, features: Tensor, logits: Tensor, evidence: Tensor
+) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """Rows of all experts side by side, cut into one window per expert."""
+    blocks = fusion.blocks
+    return (
+        list(torch.split(features, [block.feature_width for block in blocks], dim=1)),
+        list(torch.split(logits, [len(block.views) for block in blocks], dim=1)),
+        list(torch.split(evidence, [block.num_evidence for block in blocks], dim=1)),
+    )
+
+
+def _targets(rows: DatasetRows, blocks: Sequence[Block], views: Sequence[str]) -> NDArray[np.bool_]:
+    """The union views that each label covers and an available expert owns (K, V)."""
+    ontology = load_ontology()
+    is_target_KV = np.zeros((len(rows.labels), len(views)), dtype=np.bool_)
+    owned = {
+        view
+        for block, is_available in zip(blocks, rows.available, strict=True)
+        if is_available
+        for view in block.views
+    }
+    for label, nodes in enumerate(rows.label_views):
+        covered = ontology.covered(nodes, views)
+        is_target_KV[label] = [view in owned and view in covered for view in views]
+    return is_target_KV
+
+
+def _stack(by_dataset: Sequence[Sequence[NDArray[np.float32]]]) -> Tensor:
+    """Datasets below each other, experts side by side."""
+    return torch.from_numpy(np.concatenate([np.hstack(arrays) for arrays in by_dataset]))
