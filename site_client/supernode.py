@@ -14,7 +14,6 @@ Run as ``python -P -m site_client.supernode LAUNCH.json`` by ``site_client/feder
 
 import base64
 import hashlib
-import io
 import json
 import logging
 import os
@@ -22,8 +21,6 @@ import signal
 import sys
 import tempfile
 import time
-import tomllib
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -48,20 +45,18 @@ from flwr.supernode.fleet_http_client import FleetHttpClient
 from shared.errors import Code, EchoFedError
 from shared.ledger import Ledger
 from shared.log import set_up_log
+from site_client.bundle import expect_bundle
 from site_client.identity import Identity, expect_certificate
 from site_client.launch import NodeLaunch, client_context, code_of_failure, read_launch
 
 log = logging.getLogger(__name__)
 
-CLIENT_APP = "site_client.app:app"
-BUNDLE_FILES = {"pyproject.toml", "LICENSE", ".info/CONTENT"}
-BUNDLE_LIMIT = 1024 * 1024  # bytes unpacked; ours has some twelve thousand
 ACTIVATION_RETRY_S = 3.0
 _TRUSTED = "fpk_echofed-guard"
 
 
 @dataclass(slots=True)
-class Verdict:
+class Ending:
     """Why the node ended, if it was not asked to; becomes the exit code of the process."""
 
     code: Code | None = None
@@ -72,37 +67,6 @@ class Verdict:
             self.code = code
             log.error("the node ends: %s", code.name)
             os.kill(os.getpid(), signal.SIGINT)
-
-
-def expect_bundle(content: bytes, approved: frozenset[str]) -> None:
-    """Let a bundle pass, or refuse it before a byte of it is unpacked to disk.
-
-    Args:
-        content: the bundle as it came.
-        approved: SHA-256 hashes (hex) that the site's policy lists.
-
-    Raises:
-        EchoFedError: BUNDLE_UNAPPROVED where the hash is not listed, where it carries any file
-            beside settings and licence (approved or not: code comes from this site's own
-            installation), or where it names another app.
-    """
-    digest = hashlib.sha256(content).hexdigest()
-    if digest not in approved:
-        raise _unapproved(f"bundle {digest[:16]} is not approved", digest)
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            names = set(archive.namelist())
-            if (
-                names - BUNDLE_FILES
-                or sum(info.file_size for info in archive.infolist()) > BUNDLE_LIMIT
-            ):
-                raise _unapproved(f"bundle {digest[:16]} carries files of its own", digest)
-            settings = tomllib.loads(archive.read("pyproject.toml").decode())
-        named = settings["tool"]["flwr"]["app"]["components"]["clientapp"]
-    except (zipfile.BadZipFile, KeyError, TypeError, ValueError) as error:
-        raise _unapproved(f"bundle {digest[:16]} is not readable", digest) from error
-    if named != CLIENT_APP:
-        raise _unapproved(f"bundle {digest[:16]} names another app", digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +133,7 @@ def scrub(message: Message) -> Message:
 
 
 def guarded_client(
-    identity: Identity, *, patience_s: float, verdict: Verdict
+    identity: Identity, *, patience_s: float, ending: Ending
 ) -> type[FleetHttpClient]:
     """Flower's fleet client with the site's certificate, and patient where its node is refused.
 
@@ -177,7 +141,7 @@ def guarded_client(
         identity: the site's key and certificate and the centre's CA.
         patience_s: how long a refused activation is tried again; after a crash the centre needs two
             heartbeats to notice that the old connection is gone.
-        verdict: where a final refusal is noted.
+        ending: where a final refusal is noted.
     """
 
     class GuardedClient(FleetHttpClient):  # type: ignore[misc]
@@ -193,7 +157,7 @@ def guarded_client(
         ) -> Any:
             return cls(
                 f"https://{server_address}",
-                interceptors=[*interceptors, Watch(verdict, identity)],
+                interceptors=[*interceptors, Watch(ending, identity)],
                 verify=client_context(identity),
                 retry_invoker=retry_invoker,
             )
@@ -207,7 +171,7 @@ def guarded_client(
                     if error.response.status_code != httpx.codes.PRECONDITION_FAILED:
                         raise
                     if time.monotonic() > deadline:
-                        verdict.code = Code.NODE_REFUSED
+                        ending.code = Code.NODE_REFUSED
                         raise
                 log.warning("the centre refuses this node for now; trying again")
                 time.sleep(ACTIVATION_RETRY_S)
@@ -219,7 +183,7 @@ def guarded_client(
 class Watch:
     """Sees every answer of the centre and ends the node where waiting cannot help."""
 
-    verdict: Verdict
+    ending: Ending
     identity: Identity
 
     def intercept(self, context: Any, call_next: Callable[[Any], httpx.Response]) -> httpx.Response:
@@ -228,13 +192,13 @@ class Watch:
             response = call_next(context)
         except httpx.TransportError as error:
             if (code := self._code_of(error)) is not Code.CENTRE_UNREACHABLE:
-                self.verdict.leave(code)
+                self.ending.leave(code)
             raise
         from_front = not response.headers.get("content-type", "").startswith("application/")
         if response.status_code == httpx.codes.UNAUTHORIZED or (
             response.status_code == httpx.codes.FORBIDDEN and from_front
         ):
-            self.verdict.leave(Code.NODE_REFUSED)
+            self.ending.leave(Code.NODE_REFUSED)
         return response
 
     def _code_of(self, error: httpx.TransportError) -> Code:
@@ -268,13 +232,13 @@ def run_node(launch: NodeLaunch) -> None:
     """
     identity = Identity(launch.identity)
     start_parent_process_monitor(os.getppid())  # a killed supervisor leaves no node behind
-    verdict = Verdict()
+    ending = Ending()
     ledger = Ledger(launch.ledger)
     guard = Guard(
         approved=launch.approved,
         record=lambda kind, body: _append(ledger, kind, body, actor=launch.site),
     )
-    client = guarded_client(identity, patience_s=launch.patience_s, verdict=verdict)
+    client = guarded_client(identity, patience_s=launch.patience_s, ending=ending)
     install_guard(guard, client, heartbeat_s=launch.heartbeat_s)
     with tempfile.TemporaryDirectory() as folder:
         trusted = Path(folder) / "trusted.yaml"
@@ -283,9 +247,9 @@ def run_node(launch: NodeLaunch) -> None:
         try:
             flower_supernode()
         except SystemExit as end:
-            raise SystemExit(int(verdict.code) if verdict.code else end.code) from None
+            raise SystemExit(int(ending.code) if ending.code else end.code) from None
     raise SystemExit(
-        int(verdict.code or Code.INTERNAL)
+        int(ending.code or Code.INTERNAL)
     )  # the node returns only when its connection broke
 
 
@@ -305,14 +269,6 @@ def _arguments(launch: NodeLaunch, identity: Identity, trusted: Path) -> list[st
 
 def _append(ledger: Ledger, kind: str, body: dict[str, Any], *, actor: str) -> None:
     ledger.append(kind, body, actor=actor)
-
-
-def _unapproved(message: str, digest: str) -> EchoFedError:
-    return EchoFedError(
-        Code.BUNDLE_UNAPPROVED,
-        message,
-        f"read the bundle, then add {digest} to approved_bundles in policy.yaml",
-    )
 
 
 if __name__ == "__main__":

@@ -220,5 +220,5 @@ def _app(route: Crossing, bodies: list[SentBody]) -> Starlette:
 
     return Starlette(
         lifespan=closing,
-        routes=[Route("/{rest:path}", pass_on, methods=["GET", "POST", "PUT", "DELETE"])]
+        routes=[Route("/{rest:path}", pass_on, methods=["GET", "POST", "PUT", "DELETE"])],
     )

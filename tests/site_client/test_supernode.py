@@ -4,7 +4,6 @@ import hashlib
 import inspect
 import io
 import json
-import shutil
 import sys
 import time
 import warnings
@@ -23,12 +22,11 @@ from flwr.supernode import fleet_http_connection, start_client_internal
 from flwr.supernode.cli.flower_supernode import flower_supernode
 from flwr.supernode.fleet_http_client import FleetHttpClient
 
-from aggregator.superlink import bundle_hash, find_bundle
-from shared.errors import Code, EchoFedError
+from aggregator.superlink import find_bundle
 from shared.ledger import Ledger
 from site_client.launch import NodeLaunch, read_launch, write_launch
 from site_client.policy import Policy, save_policy
-from site_client.supernode import Guard, expect_bundle, scrub
+from site_client.supernode import Guard, scrub
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # Flower's own use of pathspec
@@ -80,24 +78,6 @@ def guard(launch: NodeLaunch) -> Guard:
     return Guard(launch.approved, record)
 
 
-def test_the_hash_a_site_approves_is_the_hash_that_flower_packs() -> None:
-    assert bundle_hash(find_bundle()) == digest(BUNDLE)
-
-
-def test_a_folder_with_anything_more_is_not_our_bundle(tmp_path: Path) -> None:
-    folder = tmp_path / "bundle"
-    shutil.copytree(find_bundle(), folder)
-    (folder / "more.py").write_text("")
-    with pytest.raises(EchoFedError) as caught:
-        bundle_hash(folder)
-    assert caught.value.code is Code.CONFIG_INVALID
-
-
-def test_our_bundle_carries_no_code() -> None:
-    with zipfile.ZipFile(io.BytesIO(BUNDLE)) as archive:
-        assert sorted(archive.namelist()) == [".info/CONTENT", "LICENSE", "pyproject.toml"]
-
-
 def test_an_approved_bundle_passes_flowers_verifier(guard: Guard) -> None:
     attested = guard.attest(fab(BUNDLE))
     assert attested.verifications["valid_license"]
@@ -117,31 +97,6 @@ def test_a_signature_of_the_centre_counts_for_nothing(guard: Guard) -> None:
     assert signed.verifications
     assert guard.attest(signed).verifications == {}
     assert not start_client_internal._verify_fab(signed, guard.trusted_entities())
-
-
-@pytest.mark.parametrize(
-    "extra",
-    [
-        {"site_client/app.py": "app = None"},
-        {"site_client/__init__.py": ""},
-        {"sitecustomize.py": ""},
-        {"native.so": ""},
-        {"numpy.pth": "import os"},
-        {"../outside.py": ""},
-    ],
-)
-def test_a_bundle_with_files_of_its_own_is_refused_even_if_approved(extra: dict[str, str]) -> None:
-    content = repacked(extra)
-    with pytest.raises(EchoFedError) as caught:
-        expect_bundle(content, frozenset({digest(content)}))
-    assert caught.value.code is Code.BUNDLE_UNAPPROVED
-
-
-@pytest.mark.parametrize("content", [repacked({}, client_app="os:system"), b"no zip", b""])
-def test_a_bundle_that_is_none_of_ours_is_refused_even_if_approved(content: bytes) -> None:
-    with pytest.raises(EchoFedError) as caught:
-        expect_bundle(content, frozenset({digest(content)}))
-    assert caught.value.code is Code.BUNDLE_UNAPPROVED
 
 
 def test_approval_and_its_withdrawal_count_at_once(guard: Guard, launch: NodeLaunch) -> None:
