@@ -1,5 +1,6 @@
 """Cards and manifests as JSON: typed, versioned, refusing what is newer than this release."""
 
+from functools import cache
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -9,6 +10,7 @@ from shared.errors import Code, EchoFedError
 N = TypeVar("N")
 
 
+@cache
 def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 

@@ -196,6 +196,11 @@ class SmallFederation:
         return self.sites[name]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def furnished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folders of three sites with data and experts, made once and copied for every test."""

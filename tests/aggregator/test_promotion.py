@@ -1,5 +1,6 @@
 """Promotion and rollback on a centre whose bank holds exports of a Gaussian world."""
 
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +12,7 @@ import yaml
 from aggregator.centre import Centre, open_centre
 from aggregator.fuse import choose, fuse
 from aggregator.promotion import candidate_fusion, promote, register, registry_of, rollback
-from aggregator.schema import Announcement
+from aggregator.schema import Announcement, Fusion
 from aggregator.serving import promotions, serving_fusion
 from aggregator.state import iso
 from shared.errors import Code, EchoFedError
@@ -37,60 +38,83 @@ def take_in(centre: Centre, site: str, experts: list[str]) -> None:
         centre.ledger.append("export.arrived", {"sha256": sha256_hex(data)}, actor=site)
 
 
-@pytest.fixture
-def centre(tmp_path: Path) -> Iterator[Centre]:
-    config = tmp_path / "aggregator.yaml"
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A centre with two registered fusions, made once."""
+    folder = tmp_path_factory.mktemp("prepared")
     settings = {"variants": ["sum", "attention"], "epochs": 2, "threads": 1}
-    config.write_text(yaml.safe_dump({"fusion": settings}))
-    opened = open_centre(config)
+    (folder / "aggregator.yaml").write_text(yaml.safe_dump({"fusion": settings}))
+    opened = open_centre(folder / "aggregator.yaml")
     for card in WORLD.experts().values():
         opened.state.add_expert(card, now=NOW)
     take_in(opened, "north", ["north", "south"])
     take_in(opened, "south", ["north", "south"])
+    for seed in (1, 2):
+        register(opened, trained(opened, seed=seed).id)
+    opened.state.close()
+    return folder
+
+
+@pytest.fixture
+def centre(tmp_path: Path, prepared: Path) -> Iterator[Centre]:
+    shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
+    opened = open_centre(tmp_path / "aggregator.yaml")
     yield opened
     opened.state.close()
 
 
-def made(centre: Centre, *, seed: int = 1) -> str:
+@pytest.fixture
+def ids(centre: Centre) -> tuple[str, str]:
+    """The two fusions in the order they were registered."""
+    rows = sorted(centre.state.fusions(), key=lambda row: int(row.model_version))
+    return rows[0].id, rows[1].id
+
+
+def trained(centre: Centre, *, seed: int) -> Fusion:
     settings = centre.settings.model_copy(
         update={"fusion": centre.settings.fusion.model_copy(update={"seed": seed})}
     )
     seeded = Centre(centre.folder, settings, centre.state, centre.ledger, centre.bank)
-    row = fuse(seeded, choose(seeded, ()), clock=lambda: NOW)
-    register(seeded, row.id)
-    return row.id
+    return fuse(seeded, choose(seeded, ()), clock=lambda: NOW)
 
 
 def test_a_fusion_of_the_bank_alone_names_every_dataset_as_cached(centre: Centre) -> None:
-    row = centre.state.fusion(made(centre))
+    row = centre.state.fusions()[0]
     assert row.report["cached"] == ["north/north-echo", "south/south-echo"]
     assert row.report["fresh"] == row.report["missing"] == []
     assert set(row.report["comparison"]) >= {"fused sum", "fused attention", "max logit"}
 
 
 def test_the_same_recipe_is_not_trained_twice(centre: Centre) -> None:
-    first = fuse(centre, choose(centre, ()), clock=lambda: NOW)
-    again = fuse(centre, choose(centre, ()), clock=lambda: datetime.now(UTC))
-    assert (again.id, again.trained) == (first.id, first.trained)
+    first = trained(centre, seed=1)
+    assert first.id in {row.id for row in centre.state.fusions()}
+    assert len(centre.state.fusions()) == 2
+    assert first.trained == iso(NOW)
 
 
-def test_registering_marks_the_datasets_as_fused_once(centre: Centre) -> None:
-    first = made(centre)
-    made(centre, seed=2)
-    assert {row.fused_in for row in centre.state.announcements()} == {first}
-    assert candidate_fusion(centre) != first
+def test_registering_again_keeps_the_version_and_writes_no_second_entry(
+    centre: Centre, ids: tuple[str, str]
+) -> None:
+    before = centre.ledger.head()
+    assert register(centre, ids[0]) == centre.state.fusion(ids[0]).model_version
+    assert centre.ledger.head() == before
 
 
-def test_promotion_and_rollback_agree_in_ledger_and_registry(centre: Centre) -> None:
-    one, two = made(centre, seed=1), made(centre, seed=2)
-    registry = registry_of(centre)
-    promote(centre, one, actor="ada", reason="first")
-    promote(centre, two, actor="ada", reason="better")
-    promote(centre, two, actor="ada", reason="twice by mistake")
-    assert promotions(centre.ledger) == (one, two)
-    assert rollback(centre, actor="bo", reason="worse after all")[0] == one
-    assert serving_fusion(centre.ledger) == one
-    assert registry.current("serving")[0].id == one
+def test_registering_marks_the_datasets_as_fused_once(centre: Centre, ids: tuple[str, str]) -> None:
+    assert {row.fused_in for row in centre.state.announcements()} == {ids[0]}
+    assert candidate_fusion(centre) == ids[1]
+
+
+def test_promotion_and_rollback_agree_in_ledger_and_registry(
+    centre: Centre, ids: tuple[str, str]
+) -> None:
+    promote(centre, ids[0], actor="ada", reason="first")
+    promote(centre, ids[1], actor="ada", reason="better")
+    promote(centre, ids[1], actor="ada", reason="twice by mistake")
+    assert promotions(centre.ledger) == ids
+    assert rollback(centre, actor="bo", reason="worse after all")[0] == ids[0]
+    assert serving_fusion(centre.ledger) == ids[0]
+    assert registry_of(centre).current("serving")[0].id == ids[0]
     entry = list(centre.ledger.entries())[-1]
     assert (entry.actor, entry.body["reason"]) == ("bo", "worse after all")
     with pytest.raises(EchoFedError) as caught:
@@ -99,7 +123,7 @@ def test_promotion_and_rollback_agree_in_ledger_and_registry(centre: Centre) -> 
 
 
 def test_a_fusion_that_was_never_registered_cannot_serve(centre: Centre) -> None:
-    row = fuse(centre, choose(centre, ()), clock=lambda: NOW)
+    row = trained(centre, seed=3)
     with pytest.raises(EchoFedError) as caught:
         promote(centre, row.id, actor="ada", reason="hurry")
     assert caught.value.code is Code.MODEL_UNKNOWN
