@@ -184,6 +184,9 @@ def test_masking_an_expert_equals_building_the_fusion_without_it(
     torch.testing.assert_close(masked.id_scores_NE[:, list(kept)], built.id_scores_NE)
     assert (masked.id_scores_NE[:, gone] == 0).all()
     mine = without(masked, fusion, BLOCKS[gone].expert)
+    lost = [at for at in range(len(columns(fusion))) if at not in mine]
+    assert (masked.block_logits_NB[:, lost] == -torch.inf).all()
+    assert (masked.contributions_NEB[..., lost] == 0).all()
     torch.testing.assert_close(masked.block_logits_NB[:, mine], built.block_logits_NB)
     parts, remainder = fusion.explain(masked)
     smaller_parts, _ = smaller.explain(built)
