@@ -105,7 +105,11 @@ def _await_centre(
 def _run_once(launch_file: Path, home: Path, *, stop: threading.Event) -> int:
     command = [sys.executable, "-P", "-m", "site_client.supernode", str(launch_file)]
     process = subprocess.Popen(
-        command, env=flower_environment(home), stdin=subprocess.DEVNULL, start_new_session=True
+        command,
+        env=flower_environment(home),
+        stdin=subprocess.DEVNULL,
+        stdout=2,  # Flower's apps chat on stdout; ours is for one document and may be closed
+        start_new_session=True,
     )
     try:
         while process.poll() is None and not stop.is_set():

@@ -94,9 +94,10 @@ def run_increment(centre: Centre, ask: Ask, increment: str, *, attempt: int) -> 
     try:
         outcome = _take_steps(this)
     except EchoFedError as error:
+        told = EchoFedError(error.code, error.message + _why(this), error.hint)
         is_final = error.code in (Code.NOTHING_TO_DO, Code.FRAMES_MISSING)
-        centre.state.note_failure(increment, error, is_final=is_final)
-        raise
+        centre.state.note_failure(increment, told, is_final=is_final)
+        raise told from error
     centre.state.close_increment(increment, fusion=outcome["fusion"], outcome=outcome, now=_now())
     centre.ledger.append(
         "increment.finished",
@@ -130,6 +131,13 @@ def _take_steps(attempt: Attempt) -> dict[str, Any]:
         with attempt.step("deliver") as current:
             deliver(current, roll.without(attempt.absent), serving)
     return _outcome(attempt, roll, row, is_new=row.id not in known)
+
+
+def _why(attempt: Attempt) -> str:
+    """Who was absent and what was refused, for the message of a failure."""
+    parts = [f"{site} is absent" for site in sorted(attempt.absent)]
+    parts += [f"{one['kind']} of {one['site']}: {one['message']}" for one in attempt.refused]
+    return f" ({'; '.join(parts)})" if parts else ""
 
 
 def _outcome(attempt: Attempt, roll: Roll, row: Fusion, *, is_new: bool) -> dict[str, Any]:
