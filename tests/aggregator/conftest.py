@@ -64,7 +64,7 @@ class SmallSite:
     def ingest(self, labels: Mapping[str, str], *, seed: int, dataset: str = "echo") -> None:
         generator = np.random.default_rng(seed)
         records = []
-        for place, (label, patient) in enumerate((a, b) for a in labels for b in range(9)):
+        for place, (label, patient) in enumerate((a, b) for a in labels for b in range(6)):
             pixels = generator.integers(0, 255, (2, SIZE, SIZE), dtype=np.uint8)
             pixels[:, : 4 * (1 + list(labels).index(label))] = 255
             key = f"{dataset}{place}"
@@ -131,7 +131,7 @@ class SmallFederation:
     away: set[str] = field(default_factory=set)
     tampers: dict[tuple[str, str], Tamper] = field(default_factory=dict)
     last_words: set[tuple[str, str]] = field(default_factory=set)
-    lost: set[tuple[str, str]] = field(default_factory=set)
+    failing: dict[tuple[str, str], Code] = field(default_factory=dict)
     asked: list[tuple[str, str]] = field(default_factory=list)
 
     def ask(
@@ -161,17 +161,21 @@ class SmallFederation:
             header, blobs = write_header(reply, site=site), reply.blobs
         except EchoFedError as error:
             header, blobs = write_refusal(error.code, site=site), {}
-        if (site, message_type) in self.lost:
-            return Failure(Code.SITE_UNREACHABLE, f"site {site!r} did not answer in time")
+        if (site, message_type) in self.failing:
+            return Failure(self.failing[site, message_type], f"no usable reply of site {site!r}")
         try:
             return read_payload(header, blobs, site=site)
         except EchoFedError as error:
             return Failure(error.code, error.message)
 
-    def reply_lost(self, site: str, message_type: str) -> set[tuple[str, str]]:
-        """The site works, but its reply never arrives; clear the set to mend it."""
-        self.lost.add((site, message_type))
-        return self.lost
+    def reply_lost(self, site: str, message_type: str) -> dict[tuple[str, str], Code]:
+        """The site works, but its reply never arrives; clear the mapping to mend it."""
+        return self.fails(site, message_type, Code.SITE_UNREACHABLE)
+
+    def fails(self, site: str, message_type: str, code: Code) -> dict[tuple[str, str], Code]:
+        """The site works, but the transport has no usable reply; clear the mapping to mend it."""
+        self.failing[site, message_type] = code
+        return self.failing
 
     def dies(self, site: str, message_type: str) -> None:
         """The site falls over while it works on this request and stays away."""
