@@ -41,8 +41,12 @@ def candidate_fusion(centre: Centre) -> str:
     Raises:
         EchoFedError: MODEL_UNKNOWN where none is registered.
     """
-    card, _ = registry_of(centre).current("candidate")
-    return card.id
+    for one in registry_of(centre).versions():
+        if "candidate" in one.aliases:
+            return one.fusion
+    raise EchoFedError(
+        Code.MODEL_UNKNOWN, "no registered fusion is the candidate", "run increment or fuse"
+    )
 
 
 def promote(centre: Centre, fusion: str, *, actor: str, reason: str) -> str:
