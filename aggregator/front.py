@@ -156,7 +156,7 @@ def build_front(link: SuperLink) -> Starlette:
                 elsewhere,
                 methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"],
             ),
-        ]
+        ],
     )
 
 

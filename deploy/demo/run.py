@@ -1,6 +1,7 @@
 """``make demo``: three virtual hospitals, a fused classifier, then a fourth hospital joins."""
 
 import argparse
+import csv
 import json
 import platform
 import shutil
@@ -89,10 +90,9 @@ def predict_unseen(federation: Federation, outcome: Outcome) -> Path:
     """Ask the first hospital what a patient of the newcomer's shows whom nobody trained on."""
     newcomer, site = federation.plan.newcomer.name, federation.plan.hospitals[0].name
     folder = data_of(federation.out, newcomer)
-    rows = [line.split(",") for line in (folder / "labels.csv").read_text().split()[1:]]
-    own = set(federation.plan.hospitals[0].labels)
-    unseen = [row for row in rows if row[-1] == "test" and row[1] not in own]
-    file, label = unseen[-1][0], unseen[-1][1]
+    with (folder / "labels.csv").open(newline="") as rows:
+        unseen = [row for row in csv.DictReader(rows) if row["split"] == "test"]
+    file, label = unseen[-1]["file"], unseen[-1]["label"]
     picture = federation.out / "prediction.png"
     verdict = federation.predict(site, folder / file, picture)
     outcome.note_verdict(verdict, truth=f"{newcomer} calls it {label!r}", asked=site)
