@@ -5,6 +5,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
@@ -16,7 +17,7 @@ from shared.echo.schema import to_document
 from shared.errors import Code, EchoFedError
 from shared.files import arrays_from_bytes, sha256_hex
 from shared.ledger import Ledger
-from site_client.policy import Artefact, DatasetPolicy, Policy, Purpose
+from site_client.policy import Artefact, DatasetPolicy, Policy, Purpose, load_policy
 
 log = logging.getLogger(__name__)
 _MAX_TEXT = 200  # characters; a longer text in a description is no name or label
@@ -48,6 +49,11 @@ class Egress:
         self._ledger = ledger
         self._site = site
         self._recipient = recipient
+
+    @property
+    def policy_revision(self) -> int:
+        """Revision of the policy in force."""
+        return self._policy.revision
 
     def release_description(self, manifest: DatasetManifest) -> dict[str, Any]:
         """Describe a dataset to the centre: labels, views and counts that are not too small.
@@ -281,6 +287,16 @@ class Egress:
             },
             actor=self._site,
         )
+
+
+def open_egress(path: Path, ledger: Ledger, *, site: str, recipient: str) -> Egress:
+    """The door under the policy as it stands now; policy.yaml is read in this file alone."""
+    return Egress(load_policy(path), ledger, site=site, recipient=recipient)
+
+
+def approved_bundles(path: Path) -> frozenset[str]:
+    """Hashes of the bundles that may run here, as policy.yaml says now."""
+    return frozenset(load_policy(path).approved_bundles)
 
 
 def patients_by_label(manifest: DatasetManifest) -> dict[str, int]:

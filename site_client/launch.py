@@ -8,8 +8,8 @@ from typing import Any
 
 from shared.errors import Code, EchoFedError
 from shared.files import read_json, write_json
+from site_client.egress import approved_bundles
 from site_client.identity import Identity
-from site_client.policy import load_policy
 
 PROBE_TIMEOUT_S = 10.0
 _WAYS_OUT = {
@@ -50,7 +50,7 @@ class NodeLaunch:
 
     def approved(self) -> frozenset[str]:
         """The approved bundle hashes of the policy as it stands now."""
-        return frozenset(load_policy(self.policy).approved_bundles)
+        return approved_bundles(self.policy)
 
 
 def write_launch(launch: NodeLaunch, path: Path) -> None:

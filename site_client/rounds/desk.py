@@ -22,8 +22,7 @@ from shared.files import expect_file_name, read_json
 from shared.ledger import Ledger
 from shared.payload import Payload
 from shared.settings import load_settings
-from site_client.egress import Egress
-from site_client.policy import load_policy
+from site_client.egress import Egress, open_egress
 from site_client.settings import SiteSettings
 from site_client.store import SiteStore
 
@@ -115,11 +114,13 @@ def open_desk(config: Path) -> Desk:
             "run init with the centre's kit",
         )
     root = config.parent / settings.folder
-    store, policy = SiteStore(root), load_policy(root / POLICY_FILE)
+    store = SiteStore(root)
     ledger = Ledger(store.ledger_path)
-    egress = Egress(policy, ledger, site=settings.site, recipient=settings.centre.federation)
+    egress = open_egress(
+        root / POLICY_FILE, ledger, site=settings.site, recipient=settings.centre.federation
+    )
     started = (time.monotonic(), time.process_time())
-    return Desk(settings, store, egress, ledger, policy.revision, started)
+    return Desk(settings, store, egress, ledger, egress.policy_revision, started)
 
 
 def keep_experts(desk: Desk, request: Payload) -> tuple[ExpertCard, ...]:
