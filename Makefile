@@ -20,7 +20,7 @@ demo: $(STAMP)
 	$(BIN)/python deploy/demo/run.py --config deploy/configs/experiments/demo.yaml --out $(OUT)
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow and not gpu and not bench"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu and not bench"
 
 check: $(STAMP)
 	VENV=$(VENV) bash deploy/check.sh
