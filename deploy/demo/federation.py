@@ -2,6 +2,9 @@
 
 import csv
 import shutil
+import threading
+import time
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,7 @@ class Federation:
         self.out = out
         self._processes = processes
         self._bundle = ""
+        self._scans: list[Future[None]] = []
         self.aggregator = ["--config", str(out / "aggregator.yaml")]
 
     def site(self, name: str) -> list[str]:
@@ -39,16 +43,32 @@ class Federation:
         self._bundle = str(self._processes.run("centre: init", command)["bundle"])
         self._processes.serve("centre", ["echofed-aggregator", "federate", *self.aggregator])
 
-    def scan(self, place: int) -> None:
-        """Let a virtual hospital examine its patients; the labels file holds the splits."""
+    def start_scans(self) -> None:
+        """Let the hospitals examine their patients, one after the other, beside the rest."""
+        self._scans = [Future() for _ in self.plan.everyone()]
+        threading.Thread(target=self._scan_all, daemon=True).start()
+
+    def await_scan(self, place: int) -> None:
+        """Wait until a hospital's files are there."""
+        self._scans[place].result()
+
+    def _scan_all(self) -> None:
+        for place, scan in enumerate(self._scans):
+            try:
+                self._scan(place)
+                scan.set_result(None)
+            except Exception as error:  # noqa: BLE001 - handed on to whoever waits for the files
+                scan.set_exception(error)
+
+    def _scan(self, place: int) -> None:
         spec = self.plan.spec(place)
+        say(f"{spec.name}: {spec.num_patients} patients on scanner {spec.scanner}")
         folder = data_of(self.out, spec.name)
-        if not (folder / "labels.yaml").is_file():
-            say(f"{spec.name}: {spec.num_patients} patients on scanner {spec.scanner}")
-            with self._processes.timed(f"{spec.name}: scan"):
-                truth = write_hospital(spec, folder, workers=2)
-            sizes = (self.plan.train_patients, self.plan.val_patients)
-            write_labels(folder, self.plan.everyone()[place], truth.clips, sizes)
+        began = time.monotonic()
+        truth = write_hospital(spec, folder)
+        self._processes.note(f"{spec.name}: scan", time.monotonic() - began, 0.0)
+        sizes = (self.plan.train_patients, self.plan.val_patients)
+        write_labels(folder, self.plan.everyone()[place], truth.clips, sizes)
 
     def enrol(self, name: str) -> None:
         """Invite a site, let it answer, admit it, and write a policy that lets features go."""

@@ -49,6 +49,7 @@ class Outcome:
         for step in processes.steps:
             waiting = moved.get(step["step"])
             steps.append({**step, "megabytes": waiting.pop(0) if waiting else ""})
+        steps += [_alone(when, document) for when, document in self._increments.items()]
         self._cost = {"steps": steps, "peak_pss_bytes": processes.peak_pss_bytes}
 
     def summary(self) -> dict[str, Any]:
@@ -108,6 +109,21 @@ class Outcome:
     def _moved(self, document: Mapping[str, Any]) -> str:
         moved = sum(step["bytes_in"] + step["bytes_out"] for step in document["steps"])
         return f"{moved / 1e6:.1f}"
+
+
+def _alone(when: str, document: Mapping[str, Any]) -> dict[str, Any]:
+    """What an increment's rounds cost without the start of any process."""
+    rounds = [step for step in document["steps"] if step["step"] not in ("start", "register")]
+    seconds = sum(step["seconds"] for step in rounds)
+    cpu_seconds = sum(
+        step["cpu_seconds"] + sum(step.get("site_cpu_seconds", {}).values()) for step in rounds
+    )
+    return {
+        "step": f"rounds alone, {when}",
+        "seconds": round(seconds, 2),
+        "cpu_seconds": round(cpu_seconds, 2),
+        "megabytes": "",
+    }
 
 
 def _confusion(scores: Mapping[str, Any]) -> dict[str, Any]:

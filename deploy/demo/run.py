@@ -54,6 +54,7 @@ def run(plan: DemoPlan, out: Path) -> dict[str, Any]:
     with all_processes(out / "logs") as processes:
         federation = Federation(plan, out, processes)
         outcome = Outcome(plan)
+        federation.start_scans()
         federation.create_centre()
         first = [hospital.name for hospital in plan.hospitals]
         for place, name in enumerate(first):
@@ -79,8 +80,8 @@ def run(plan: DemoPlan, out: Path) -> dict[str, Any]:
 
 def open_hospital(federation: Federation, place: int, name: str) -> None:
     """From a scanner's files to a node that waits for the centre."""
-    federation.scan(place)
     federation.enrol(name)
+    federation.await_scan(place)
     federation.ingest(name, name)
     federation.train(name, [name])
     federation.join(name)
