@@ -46,21 +46,23 @@ def main() -> int:
     plan = load_settings(FiguresPlan, given.config)
     out = given.out.resolve()
     try:
-        summaries = [_seed(plan, given.config.parent, seed, out) for seed in plan.seeds]
+        summaries = []
+        for seed in plan.seeds:
+            summaries.append(_seed(plan, given.config.parent, seed, out))
+            write_results(summaries, [])
         with all_processes(out / "backmix" / "logs") as processes:
-            backmix = run_backmix(plan.backmix, out / "backmix", processes)
+            write_results(summaries, run_backmix(plan.backmix, out / "backmix", processes))
     except CommandFailed as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 130
-    write_results(summaries, backmix)
     return 0
 
 
 def write_results(summaries: Sequence[Mapping[str, Any]], backmix: list[dict[str, Any]]) -> None:
-    """Write the CSVs and the README's table from them."""
+    """Write the CSVs of what has been run and the README's table from them."""
     stamp = {"machine": _machine(), "commit": _commit()}
     accuracy = [
         {
@@ -91,7 +93,7 @@ def write_results(summaries: Sequence[Mapping[str, Any]], backmix: list[dict[str
     _write_csv(BENCH / "cost.csv", cost)
     _write_csv(BENCH / "backmix.csv", [{**row, **stamp} for row in backmix])
     write_between(ROOT / "README.md", results_table(BENCH))
-    say(f"wrote {BENCH.name}/accuracy.csv, cost.csv, backmix.csv and the README's table")
+    say("wrote tests/bench/*.csv and the README's table")
 
 
 def _seed(plan: FiguresPlan, folder: Path, seed: int, out: Path) -> dict[str, Any]:
@@ -105,6 +107,8 @@ def _seed(plan: FiguresPlan, folder: Path, seed: int, out: Path) -> dict[str, An
 
 
 def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    if not rows:
+        return
     path.parent.mkdir(exist_ok=True)
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")

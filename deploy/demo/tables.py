@@ -19,8 +19,11 @@ ORDER = (
 
 def results_table(bench: Path) -> str:
     """Markdown of accuracy, BackMix and cost."""
-    parts = [_accuracy(_read(bench / "accuracy.csv")), _backmix(_read(bench / "backmix.csv"))]
-    return "\n\n".join([*parts, _cost(_read(bench / "cost.csv"))])
+    writers = {"accuracy.csv": _accuracy, "backmix.csv": _backmix, "cost.csv": _cost}
+    return "\n\n".join(
+        write(_read(bench / name)) if (bench / name).is_file() else f"{name}: not yet measured."
+        for name, write in writers.items()
+    )
 
 
 def write_between(path: Path, text: str) -> None:
