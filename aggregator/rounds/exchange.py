@@ -19,8 +19,8 @@ _BLOBS = "blobs"
 _BYTES = "echofed.bytes"  # serialisation type of our arrays: the data is the blob itself
 # Flower's error codes that have a meaning of ours; all others are faults inside the site's app.
 _FLOWER_CODES = {
-    3: Code.WIRE_INVALID,
-    4: Code.WIRE_INVALID,
+    3: Code.SITE_UNREACHABLE,  # expired, or its upload ended half-way: the site was lost
+    4: Code.SITE_UNREACHABLE,  # the reply expired
     5: Code.SITE_UNREACHABLE,
     7: Code.BUNDLE_UNAPPROVED,
 }

@@ -161,7 +161,8 @@ def test_a_reply_from_another_node_is_not_used() -> None:
         (7, Code.BUNDLE_UNAPPROVED),
         (5, Code.SITE_UNREACHABLE),
         (2, Code.INTERNAL),
-        (3, Code.WIRE_INVALID),
+        (3, Code.SITE_UNREACHABLE),
+        (4, Code.SITE_UNREACHABLE),
     ],
 )
 def test_flowers_errors_become_ours_without_their_text(number: int, code: Code) -> None:
