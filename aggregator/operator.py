@@ -1,11 +1,13 @@
 """What an operator does: admit sites, hold the federation together, start runs and watch them."""
 
+import fcntl
 import hashlib
 import json
 import logging
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -54,6 +56,11 @@ def register_site(centre: Centre, entry: Enrolment) -> bool:
     Returns:
         False where the SuperLink does not run; ``federate`` makes up for it.
     """
+    with _registering(centre):
+        return _register(centre, expect_enrolment(centre.authority, entry.site))
+
+
+def _register(centre: Centre, entry: Enrolment) -> bool:
     if entry.node_id is not None:
         return True
     try:
@@ -68,12 +75,21 @@ def register_site(centre: Centre, entry: Enrolment) -> bool:
 
 def register_nodes(centre: Centre) -> tuple[str, ...]:
     """Register every approved site that the SuperLink does not know; returns all of them."""
-    known = list_nodes(superlink_of(centre))
-    approved = [entry for entry in enrolments(centre.authority) if entry.status == "approved"]
-    for entry in approved:
-        is_known = entry.node_id is not None and entry.node_id in known
-        register_site(centre, entry if is_known else replace(entry, node_id=None))
+    with _registering(centre):
+        known = list_nodes(superlink_of(centre))
+        approved = [entry for entry in enrolments(centre.authority) if entry.status == "approved"]
+        for entry in approved:
+            is_known = entry.node_id is not None and entry.node_id in known
+            _register(centre, entry if is_known else replace(entry, node_id=None))
     return tuple(entry.site for entry in approved)
+
+
+@contextmanager
+def _registering(centre: Centre) -> Iterator[None]:
+    """One registration at a time: ``federate`` registers at its start, ``enrol`` at any time."""
+    with (centre.folder / "register.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def expel(centre: Centre, site: str) -> None:
