@@ -27,7 +27,9 @@ class Outcome:
         report = document["report"]
         self._take(FUSED[when], report["datasets"])
         for method, datasets in report["comparison"].items():
-            self._take(f"{method}, {when}", datasets)
+            is_expert = method.startswith("expert ")
+            name = method.split("-")[0] + " alone" if is_expert else method  # without its hash
+            self._take(f"{name}, {when}", datasets)
 
     def note_image_scores(self, method: str, scores: Mapping[str, Mapping[str, Any]]) -> None:
         """Take the scores of a network that saw images, by hospital."""
