@@ -51,7 +51,8 @@ class Outcome:
         for step in processes.steps:
             waiting = moved.get(step["step"])
             steps.append({**step, "megabytes": waiting.pop(0) if waiting else ""})
-        steps += [_alone(when, document) for when, document in self._increments.items()]
+        for when, document in self._increments.items():
+            steps += increment_costs(when, document)
         self._cost = {"steps": steps, "peak_pss_bytes": processes.peak_pss_bytes}
 
     def summary(self) -> dict[str, Any]:
@@ -113,19 +114,30 @@ class Outcome:
         return f"{moved / 1e6:.1f}"
 
 
-def _alone(when: str, document: Mapping[str, Any]) -> dict[str, Any]:
-    """What an increment's rounds cost without the start of any process."""
-    rounds = [step for step in document["steps"] if step["step"] not in ("start", "register")]
+def increment_costs(when: str, document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What an increment cost in all processes of centre and sites, with and without their start.
+
+    The step of the command itself counts the CPU of the command alone.
+    """
+    steps = document["steps"]
+    rounds = [step for step in steps if step["step"] not in ("start", "register")]
+
+    def cpu_s(step: Mapping[str, Any], *keys: str) -> float:
+        sites = sum(sum(step.get(key, {}).values()) for key in keys)
+        return float(step.get("cpu_seconds", 0.0) + sites)
+
+    whole = sum(cpu_s(step, "site_cpu_seconds", "site_start_cpu_seconds") for step in steps)
+    alone = sum(cpu_s(step, "site_cpu_seconds") for step in rounds)
     seconds = sum(step["seconds"] for step in rounds)
-    cpu_seconds = sum(
-        step["cpu_seconds"] + sum(step.get("site_cpu_seconds", {}).values()) for step in rounds
-    )
-    return {
-        "step": f"rounds alone, {when}",
-        "seconds": round(seconds, 2),
-        "cpu_seconds": round(cpu_seconds, 2),
-        "megabytes": "",
-    }
+    return [
+        _cost_row(f"increment {when}, with process starts", document["seconds"], whole),
+        _cost_row(f"increment {when}, rounds alone", seconds, alone),
+    ]
+
+
+def _cost_row(step: str, seconds: float, cpu_seconds: float) -> dict[str, Any]:
+    costs = {"seconds": round(seconds, 2), "cpu_seconds": round(cpu_seconds, 2)}
+    return {"step": step, **costs, "megabytes": ""}
 
 
 def _confusion(scores: Mapping[str, Any]) -> dict[str, Any]:

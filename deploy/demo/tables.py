@@ -90,8 +90,8 @@ def _cost(rows: list[dict[str, str]]) -> str:
     ]
     lines = ["| when dataset 4 has its expert | seconds | CPU seconds |", "|---|---|---|"]
     for name, steps, last in (
-        ("increment, all processes", ["centre: increment"], 1),
-        ("increment, rounds alone", ["rounds alone, after"], 1),
+        ("increment, with process starts", ["increment after, with process starts"], 1),
+        ("increment, rounds alone", ["increment after, rounds alone"], 1),
         ("pool and retrain", pooled, 1),
     ):
         cells = [_spread(total(steps, key, last), digits=1) for key in ("seconds", "cpu_seconds")]
