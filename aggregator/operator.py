@@ -56,7 +56,7 @@ def register_site(centre: Centre, entry: Enrolment) -> bool:
     Returns:
         False where the SuperLink does not run; ``federate`` makes up for it.
     """
-    with _registering(centre):
+    with one_registration(centre):
         return _register(centre, expect_enrolment(centre.authority, entry.site))
 
 
@@ -75,7 +75,7 @@ def _register(centre: Centre, entry: Enrolment) -> bool:
 
 def register_nodes(centre: Centre) -> tuple[str, ...]:
     """Register every approved site that the SuperLink does not know; returns all of them."""
-    with _registering(centre):
+    with one_registration(centre):
         known = list_nodes(superlink_of(centre))
         approved = [entry for entry in enrolments(centre.authority) if entry.status == "approved"]
         for entry in approved:
@@ -85,7 +85,7 @@ def register_nodes(centre: Centre) -> tuple[str, ...]:
 
 
 @contextmanager
-def _registering(centre: Centre) -> Iterator[None]:
+def one_registration(centre: Centre) -> Iterator[None]:
     """One registration at a time: ``federate`` registers at its start, ``enrol`` at any time."""
     with (centre.folder / "register.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
