@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from shared.echo.expert import ExpertCard
-from shared.echo.features import ExportCard, FeatureExport
+from shared.echo.features import ARRAYS, ExportCard, FeatureExport
 from shared.echo.manifest import ClipRecord, DatasetManifest
 from shared.echo.schema import to_document
 from shared.errors import Code, EchoFedError
@@ -253,14 +253,8 @@ class Egress:
         log.info("left %d rows of rare labels at the site", int((~kept_N).sum()))
         return FeatureExport(
             replace(export.card, num_rows=int(kept_N.sum())),
-            *(
-                getattr(export, name)[kept_N]
-                for name in (
-                    "frame_N", "patient_N", "clip_N", "label_N", "split_N", "pass_N",
-                    "features_ND", "logits_NC", "discrepancy_NL",
-                )
-            ),
-        )  # fmt: skip
+            **{name: getattr(export, name)[kept_N] for name in ARRAYS},
+        )
 
     def _sent(self, artefact: str, subject: str, data: bytes) -> None:
         self._record("sent", artefact, subject, {"bytes": len(data), "sha256": sha256_hex(data)})

@@ -14,7 +14,6 @@ from pathlib import Path
 from types import FrameType
 
 from shared.errors import Code, EchoFedError
-from shared.files import read_json
 from shared.flower import flower_environment, stop_tree
 from site_client.identity import Identity, expect_certificate
 from site_client.launch import NodeLaunch, failure, probe, write_launch
@@ -24,12 +23,6 @@ log = logging.getLogger(__name__)
 RETRY_S = 3.0
 FINAL = frozenset({Code.NODE_REFUSED, Code.CERTIFICATE_EXPIRED})
 _STEADY_S = 60.0  # a node that lived this long starts with full patience again
-
-
-def centre_of(identity: Identity) -> tuple[str, str, str]:
-    """Site code, ``host:port`` and federation that the kit named."""
-    centre = read_json(identity.centre)
-    return str(centre["site"]), str(centre["address"]), str(centre["federation"])
 
 
 def free_port() -> int:

@@ -72,13 +72,6 @@ class Processes:
                 start_new_session=True,
             )
 
-    def require_alive(self, name: str) -> None:
-        """Raise if a server has ended."""
-        code = self._servers[name].poll()
-        if code is not None:
-            tail = (self._logs / f"server-{name}.log").read_text(errors="replace")[-2000:]
-            raise CommandFailed(f"server {name} ended with code {code}\n{tail}")
-
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
         """Remember what the block cost, its child processes included."""

@@ -12,18 +12,18 @@ from shared.errors import Code, EchoFedError
 from shared.files import arrays_from_bytes, arrays_to_bytes
 
 EXPORT_VERSION = 1
-ARRAYS = (
-    "frame_N",
-    "patient_N",
-    "clip_N",
-    "label_N",
-    "split_N",
-    "pass_N",
-    "features_ND",
-    "logits_NC",
-    "discrepancy_NL",
-)
-"""Every array that may travel; nothing else is accepted."""
+ARRAYS = {
+    "frame_N": "i8",
+    "patient_N": "i4",
+    "clip_N": "i4",
+    "label_N": "i2",
+    "split_N": "i1",
+    "pass_N": "i1",
+    "features_ND": "f2",
+    "logits_NC": "f4",
+    "discrepancy_NL": "f4",
+}
+"""Every array that may travel, and its type; nothing else is accepted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,18 +150,7 @@ def read_export(data: bytes) -> FeatureExport:
         raise _invalid(card.id, f"has undeclared or missing arrays {wrong}")
     if set(metadata) != {"card"}:
         raise _invalid(card.id, "carries metadata beside its card")
-    dtypes = {
-        "frame_N": "i8",
-        "patient_N": "i4",
-        "clip_N": "i4",
-        "label_N": "i2",
-        "split_N": "i1",
-        "pass_N": "i1",
-        "features_ND": "f2",
-        "logits_NC": "f4",
-        "discrepancy_NL": "f4",
-    }
-    for name, dtype in dtypes.items():
+    for name, dtype in ARRAYS.items():
         if arrays[name].dtype != np.dtype(dtype):
             raise _invalid(
                 card.id, f"has {name} as {arrays[name].dtype}, declared {np.dtype(dtype)}"

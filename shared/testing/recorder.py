@@ -20,7 +20,6 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.proto import fleet_pb2, heartbeat_pb2, message_pb2, run_pb2
 from flwr.proto.fab_pb2 import GetFabRequest
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
-from google.protobuf.json_format import MessageToDict
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -165,12 +164,6 @@ def parse(sent: SentBody) -> Any:
     if known.SerializeToString(deterministic=True) != request.SerializeToString(deterministic=True):
         raise ValueError(f"undeclared fields in a body to {sent.path}")
     return request
-
-
-def parse_plain(sent: SentBody) -> dict[str, Any]:
-    """One request as plain values, for a look at what small calls carry."""
-    request = parse(sent)
-    return {} if request is None else dict(MessageToDict(request))
 
 
 def _message(announced: Any, contents: dict[str, bytes]) -> SentMessage:
