@@ -3,21 +3,16 @@
 import typer
 
 from aggregator.commands import COMMANDS
-from shared.console import run_main
+from shared.console import command_line, run_main
 
 
 def build_app() -> typer.Typer:
     """All commands of the table; their files keep torch, mlflow and flwr out of import time."""
-    app = typer.Typer(
-        name="echofed-aggregator",
-        help="EchoFed at the centre: sites in, experts and features in, fusions out.",
-        no_args_is_help=True,
-        add_completion=False,
-        pretty_exceptions_enable=False,
+    return command_line(
+        "echofed-aggregator",
+        "EchoFed at the centre: sites in, experts and features in, fusions out.",
+        {name: COMMANDS[name] for name in COMMANDS.names()},
     )
-    for name in COMMANDS.names():
-        app.command(name)(COMMANDS[name])
-    return app
 
 
 def main() -> None:

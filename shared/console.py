@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -71,6 +72,22 @@ def progress(label: str, total: int | None) -> Iterator[Advance]:
             bar.update(task, advance=units, note=note)
 
         yield advance
+
+
+def command_line(
+    name: str, help_text: str, commands: Mapping[str, Callable[..., None]]
+) -> typer.Typer:
+    """A command with its subcommands; errors are left to ``run_main``."""
+    app = typer.Typer(
+        name=name,
+        help=help_text,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    for command, function in commands.items():
+        app.command(command)(function)
+    return app
 
 
 def run_main(app: Callable[[], None]) -> None:

@@ -4,22 +4,17 @@ import os
 
 import typer
 
-from shared.console import run_main
+from shared.console import command_line, run_main
 from site_client.commands import COMMANDS
 
 
 def build_app() -> typer.Typer:
     """All commands of the table; their files keep torch and flwr out of import time."""
-    app = typer.Typer(
-        name="echofed-site",
-        help="EchoFed at a site: data in, experts out, predictions beside the images.",
-        no_args_is_help=True,
-        add_completion=False,
-        pretty_exceptions_enable=False,
+    return command_line(
+        "echofed-site",
+        "EchoFed at a site: data in, experts out, predictions beside the images.",
+        {name: COMMANDS[name] for name in COMMANDS.names()},
     )
-    for name in COMMANDS.names():
-        app.command(name)(COMMANDS[name])
-    return app
 
 
 def main() -> None:
