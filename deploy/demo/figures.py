@@ -1,8 +1,9 @@
-"""``make figures``: three seeds of the demo and the BackMix experiment, as CSV and as tables."""
+"""``make figures``: seeds of the demo, BackMix, and the phantom beside real pictures."""
 
 import argparse
 import csv
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -12,9 +13,10 @@ from typing import Any
 
 import psutil
 from backmix import BackMixPlan, run_backmix
+from likeness import run_likeness
 from plan import DemoPlan
 from processes import CommandFailed, all_processes, say
-from run import run
+from run import YARDSTICK, run
 from tables import results_table, write_between
 
 from shared.settings import Settings, load_settings
@@ -49,9 +51,10 @@ def main() -> int:
         summaries = []
         for seed in plan.seeds:
             summaries.append(_seed(plan, given.config.parent, seed, out))
-            write_results(summaries, [])
+            write_results(summaries)
         with all_processes(out / "backmix" / "logs") as processes:
             write_results(summaries, run_backmix(plan.backmix, out / "backmix", processes))
+        measure_likeness(out / f"seed-{plan.seeds[0]}")
     except CommandFailed as error:
         print(error, file=sys.stderr)
         return 1
@@ -61,9 +64,20 @@ def main() -> int:
     return 0
 
 
-def write_results(summaries: Sequence[Mapping[str, Any]], backmix: list[dict[str, Any]]) -> None:
+def measure_likeness(seed: Path) -> None:
+    """Ask a seed's pooled network for the views of real pictures, where there are any."""
+    if not (real_data := os.environ.get("ECHOFED_REAL_DATA")):
+        say("ECHOFED_REAL_DATA is not set: the phantom is not set beside real pictures")
+        return
+    expert = next((seed / YARDSTICK / "experts").glob(f"{YARDSTICK}-pool-*"))
+    _write("likeness", run_likeness(Path(real_data), expert))
+    write_between(ROOT / "README.md", results_table(BENCH))
+
+
+def write_results(
+    summaries: Sequence[Mapping[str, Any]], backmix: Sequence[Mapping[str, Any]] = ()
+) -> None:
     """Write the CSVs of what has been run and the README's table from them."""
-    stamp = {"machine": _machine(), "commit": _commit()}
     accuracy = [
         {
             "seed": s["seed"],
@@ -73,7 +87,6 @@ def write_results(summaries: Sequence[Mapping[str, Any]], backmix: list[dict[str
             "level": level,
             "macro_f1": round(value, 4),
             "test_frames": s["test_frames"],
-            **stamp,
         }
         for s in summaries
         for level, key in (("clip", "macro_f1"), ("frame", "frame_macro_f1"))
@@ -83,15 +96,14 @@ def write_results(summaries: Sequence[Mapping[str, Any]], backmix: list[dict[str
     cost = [
         {
             "seed": s["seed"],
-            **{k: step[k] for k in ("step", "seconds", "cpu_seconds", "megabytes")},
-            **stamp,
+            **{key: step[key] for key in COST},
         }
         for s in summaries
         for step in s["steps"]
     ]
-    _write_csv(BENCH / "accuracy.csv", accuracy)
-    _write_csv(BENCH / "cost.csv", cost)
-    _write_csv(BENCH / "backmix.csv", [{**row, **stamp} for row in backmix])
+    _write("accuracy", accuracy)
+    _write("cost", cost)
+    _write("backmix", backmix)
     write_between(ROOT / "README.md", results_table(BENCH))
     say("wrote tests/bench/*.csv and the README's table")
 
@@ -106,14 +118,16 @@ def _seed(plan: FiguresPlan, folder: Path, seed: int, out: Path) -> dict[str, An
     return document
 
 
-def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+def _write(name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows as a CSV that says on which machine and from which commit they come."""
     if not rows:
         return
-    path.parent.mkdir(exist_ok=True)
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+    stamp = {"machine": _machine(), "commit": _commit()}
+    BENCH.mkdir(exist_ok=True)
+    with (BENCH / f"{name}.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=[*rows[0], *stamp], lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({**row, **stamp} for row in rows)
 
 
 def _machine() -> str:
