@@ -6,6 +6,7 @@ BIN="${VENV:-.venv}/bin"
 "$BIN/ruff" check .
 "$BIN/ruff" format --check .
 "$BIN/mypy"
+"$BIN/mypy" deploy/demo tests/system
 "$BIN/lint-imports"
 "$BIN/yamllint" -d '{extends: relaxed, rules: {line-length: disable}}' deploy shared/echo/views.yaml
 bash deploy/protoc.sh --check

@@ -33,7 +33,7 @@ class BackMixPlan(Settings):
     """Rows and columns of the DICOM pictures."""
     scanner: str
     """Scanner preset."""
-    labels: dict[str, str]
+    labels: dict[str, str | tuple[str, ...]]
     """Views."""
     train_patients: Positive
     """Patients trained on."""
@@ -43,6 +43,8 @@ class BackMixPlan(Settings):
     """Patients scored on."""
     frames_per_clip: Positive
     """Frames in a clip."""
+    ingest: dict[str, Any]
+    """Settings of the ingest; it must keep what lies around the sector."""
     expert: dict[str, Any]
     """Settings of every network."""
 
@@ -70,10 +72,9 @@ def run_backmix(plan: BackMixPlan, out: Path, processes: Processes) -> list[dict
     """
     config = ["--config", str(out / SITE / "site.yaml")]
     if not (out / SITE / "site.yaml").is_file():
-        settings = flatten({"expert": {"seed": plan.seed, **plan.expert}})
+        tree = {"ingest": plan.ingest, "expert": {"seed": plan.seed, **plan.expert}}
         command = ["echofed-site", "init", "--standalone", str(out / SITE), "--site", SITE]
-        keep = ["--set", "ingest.keep_pixels=region"]
-        processes.run(f"{SITE}: init", [*command, *keep, *settings])
+        processes.run(f"{SITE}: init", [*command, *flatten(tree)])
     for dataset, correlation in ((SHORTCUT, 1.0), (CLEAN, 0.0)):
         _make_dataset(plan, out / "data" / dataset, dataset, correlation, processes, config)
     rows = []

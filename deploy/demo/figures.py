@@ -15,7 +15,7 @@ import psutil
 from backmix import BackMixPlan, run_backmix
 from likeness import run_likeness
 from plan import DemoPlan
-from processes import CommandFailed, all_processes, say
+from processes import CommandFailed, Processes, all_processes, say
 from run import YARDSTICK, run
 from tables import results_table, write_between
 
@@ -54,7 +54,7 @@ def main() -> int:
             write_results(summaries)
         with all_processes(out / "backmix" / "logs") as processes:
             write_results(summaries, run_backmix(plan.backmix, out / "backmix", processes))
-        measure_likeness(out / f"seed-{plan.seeds[0]}")
+            measure_likeness(out / "likeness", out / f"seed-{plan.seeds[0]}", processes)
     except CommandFailed as error:
         print(error, file=sys.stderr)
         return 1
@@ -64,13 +64,15 @@ def main() -> int:
     return 0
 
 
-def measure_likeness(seed: Path) -> None:
-    """Ask a seed's pooled network for the views of real pictures, where there are any."""
+def measure_likeness(out: Path, seed: Path, processes: Processes) -> None:
+    """Set the phantom beside real pictures, if there are any; a pooled network is asked."""
     if not (real_data := os.environ.get("ECHOFED_REAL_DATA")):
         say("ECHOFED_REAL_DATA is not set: the phantom is not set beside real pictures")
         return
-    expert = next((seed / YARDSTICK / "experts").glob(f"{YARDSTICK}-pool-*"))
-    _write("likeness", run_likeness(Path(real_data), expert))
+    home = seed / YARDSTICK
+    expert = next((home / "experts").glob(f"{YARDSTICK}-pool-*")).name
+    site = ["--config", str(home / "site.yaml")]
+    _write("likeness", run_likeness(Path(real_data), site, expert, out, processes))
     write_between(ROOT / "README.md", results_table(BENCH))
 
 

@@ -7,5 +7,6 @@ SOURCES: Registry[Source] = Registry(
     "dataset source",
     {
         "dicom": "site_client.datasets.dicom:SOURCE",
+        "images": "site_client.datasets.images:SOURCE",
     },
 )

@@ -3,19 +3,12 @@
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
-from PIL import Image
-from torch import nn
 
 from shared.echo.ontology import load_ontology
-from shared.models.backbone import build_expert, classifier_of
-from shared.models.expert import FrozenExpert
-from shared.phantom.anatomy import draw_heart
-from shared.phantom.scanner import SCANNERS, render_clip
+from shared.phantom.planes import PLANES
 from shared.settings import load_settings
-from shared.testing.experts import freeze
+from site_client.datasets.labels import read_label_map, read_label_rows
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 EXPERIMENTS = DEPLOY / "configs" / "experiments"
@@ -77,34 +70,20 @@ def test_the_table_shows_what_the_csv_holds_and_says_what_is_missing(tmp_path: P
     assert page.read_text() == f"a\n{BEGIN}\n{text}\n{END}\nz\n"
 
 
-def test_real_stills_are_scored_by_the_groups_that_the_expert_can_name(tmp_path: Path) -> None:
-    from likeness import name_views
+def test_the_stills_of_planes_that_the_phantom_has_are_labelled_for_testing(tmp_path: Path) -> None:
+    from likeness import GROUPS, write_stills
 
-    expert = _says_always("A4C", views=("A4C", "A2C", "PLAX", "PSAX-AV", "PSAX-PM"))
-    heart = draw_heart(np.random.default_rng(3))
-    rows = ["file,group"]
-    for place, group in enumerate(("a4ch", "a2ch", "psax", "psax", "mmode")):
-        clip = render_clip(
-            heart, "A4C", SCANNERS["aurora"], num_frames=1, size_HW=(240, 320),
-            rng=np.random.default_rng(place),
-        )  # fmt: skip
-        Image.fromarray(clip.pixels_THW[0]).save(tmp_path / f"{place}.png")
-        rows.append(f"{place}.png,{group}")
-    (tmp_path / "manifest.csv").write_text("\n".join(rows))
-    found = {row["measure"]: row for row in name_views(tmp_path, expert)}
-    assert {row["pictures"] for row in found.values()} == {4}, "M-mode shows no plane"
-    assert found["TTE47 group accuracy"]["value"] == 0.25
-    assert found["TTE47 chance"]["value"] == 0.25
-    assert found["TTE47 most frequent group"]["value"] == 0.5
-    share = found["TTE47 mean probability of the right group"]["value"]
-    assert share == pytest.approx(0.25, abs=0.01)
-
-
-def _says_always(view: str, views: tuple[str, ...]) -> FrozenExpert:
-    model = build_expert("test_resnet", len(views), image_size=64)
-    head = classifier_of(model)
-    assert isinstance(head, nn.Linear)
-    with torch.no_grad():
-        head.weight.zero_()
-        head.bias.copy_(torch.tensor([10.0 * (one == view) for one in views]))
-    return freeze(model, "test_resnet", [torch.randn(4, 1, 64, 64)], views=views)
+    stills = tmp_path / "stills"
+    stills.mkdir()
+    (stills / "manifest.csv").write_text("file,group\na.png,psax\nb.png,mmode\nc.png,a4ch\n")
+    for name in "abc":
+        (stills / f"{name}.png").touch()
+    labels, label_map = write_stills(stills, tmp_path / "out")
+    rows = read_label_rows(labels, stills)
+    assert {name: (row.label, row.split) for name, row in rows.items()} == {
+        "a.png": ("psax", "test"),
+        "c.png": ("a4ch", "test"),
+    }
+    shown = {view for views in read_label_map(label_map, rows).values() for view in views}
+    assert shown <= set(PLANES)
+    assert {view for views in GROUPS.values() for view in views} == set(PLANES)

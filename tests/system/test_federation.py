@@ -4,10 +4,6 @@ Both commands run as they would at two hospitals and a centre, over TLS on loopb
 phantom. All of it takes some 150 seconds of CPU.
 """
 
-import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -24,16 +20,16 @@ from numpy.typing import NDArray
 
 from aggregator.authority import Authority
 from shared.files import read_json, write_json
-from shared.flower import stop_tree
 from shared.ledger import Ledger
 from shared.phantom.hospital import HospitalSpec, write_hospital
+from shared.testing.commands import run_command, serving, set_options
 from shared.testing.declared import examine
 from shared.testing.recorder import Crossing, SentBody, decode, recording
 from site_client.federate import free_port
 from site_client.identity import Identity
 from site_client.store import SiteStore, load_clip
 
-pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
 VIEWS = {
     "north": {"4CH": "A4C", "2CH": "A2C"},
@@ -63,43 +59,6 @@ class Told:
     orphans: list[str] = field(default_factory=list)
 
 
-def settings(tree: dict[str, Any]) -> list[str]:
-    return [word for key, value in tree.items() for word in ("--set", f"{key}={value}")]
-
-
-def command(name: str, *words: object, config: Path) -> list[str]:
-    binary = Path(sys.executable).parent / name
-    return [str(binary), *(str(word) for word in words), "--config", str(config), "--json"]
-
-
-def run(name: str, *words: object, config: Path) -> dict[str, Any]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        command(name, *words, config=config), capture_output=True, env=environment, timeout=400
-    )
-    assert done.returncode == 0, done.stderr.decode(errors="replace")[-3000:]
-    document = json.loads(done.stdout)
-    assert isinstance(document, dict)
-    return document
-
-
-@contextmanager
-def serving(log: Path, name: str, *words: object, config: Path) -> Iterator[None]:
-    """Hold a command that serves; it has said its first line when the block begins."""
-    with log.open("wb") as errors:
-        process = subprocess.Popen(
-            command(name, *words, config=config), stdout=subprocess.PIPE, stderr=errors
-        )
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline(), log.read_text()[-3000:]
-        yield
-    finally:
-        stop_tree(process, timeout_s=30)
-        if process.stdout is not None:
-            process.stdout.close()
-
-
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
     folder = tmp_path_factory.mktemp("federation")
@@ -116,7 +75,9 @@ def play(folder: Path, story: Told, stack: ExitStack) -> None:
     """The steps of the story, in their order."""
     centre = folder / "aggregator.yaml"
     ports = {"federation.port": 0, "federation.superlink_port": 0}
-    made = run("echofed-aggregator", "init", *settings({**ports, **FUSION}), config=centre)
+    made = run_command(
+        "echofed-aggregator", "init", *set_options({**ports, **FUSION}), config=centre
+    )
     stack.enter_context(
         serving(folder / "centre.log", "echofed-aggregator", "federate", config=centre)
     )
@@ -136,10 +97,10 @@ def play(folder: Path, story: Told, stack: ExitStack) -> None:
             )
         )
     wait_online(folder)
-    story.increment = run("echofed-aggregator", "increment", config=centre)
-    run("echofed-aggregator", "promote", "--reason", "first", config=centre)
+    story.increment = run_command("echofed-aggregator", "increment", config=centre)
+    run_command("echofed-aggregator", "promote", "--reason", "first", config=centre)
     unseen = sorted((folder / "data" / "south").rglob("*.dcm"))[0]
-    story.verdict = run(
+    story.verdict = run_command(
         "echofed-site",
         *("predict", unseen, "--out", folder / "verdict.png"),
         config=folder / "north" / "site.yaml",
@@ -154,17 +115,17 @@ def enrol(folder: Path, name: str, centre: Path, bundle: str, *, recorder_port: 
     home, config = folder / name, folder / name / "site.yaml"
     home.mkdir()
     out = ("--out", home)
-    run("echofed-aggregator", "enrol", name, *out, config=centre)
+    run_command("echofed-aggregator", "enrol", name, *out, config=centre)
     kit = read_json(home / f"{name}.kit")
     if recorder_port is not None:
         write_json(home / f"{name}.kit", {**kit, "address": f"127.0.0.1:{recorder_port}"})
-    run("echofed-site", "init", home / f"{name}.kit", *settings(SMALL), config=config)
-    run(
+    run_command("echofed-site", "init", home / f"{name}.kit", *set_options(SMALL), config=config)
+    run_command(
         "echofed-aggregator",
         *("enrol", "--approve", home / f"{name}.request", *out),
         config=centre,
     )
-    run("echofed-site", "init", home / f"{name}.certificate", config=config)
+    run_command("echofed-site", "init", home / f"{name}.certificate", config=config)
     consent = {
         "purposes": ["fusion", "evaluation"],
         "recipients": ["echofed"],
@@ -199,9 +160,9 @@ def furnish(folder: Path, name: str, place: int) -> None:
     (data / "labels.yaml").write_text(yaml.safe_dump(VIEWS[name]))
     files = ("--labels", data / "labels.csv", "--label-map", data / "labels.yaml")
     words = ("--origin", "phantom", "--dataset", f"{name}-echo")
-    fractions = settings({"ingest.val_fraction": 0.25, "ingest.test_fraction": 0.25})
-    run("echofed-site", "ingest", data, *files, *words, *fractions, config=config)
-    run("echofed-site", "train", config=config)
+    fractions = set_options({"ingest.val_fraction": 0.25, "ingest.test_fraction": 0.25})
+    run_command("echofed-site", "ingest", data, *files, *words, *fractions, config=config)
+    run_command("echofed-site", "train", config=config)
 
 
 @contextmanager

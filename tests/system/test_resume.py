@@ -3,11 +3,9 @@
 The sites are furnished in this process; centre, nodes and increments run as the two commands.
 """
 
-import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -27,6 +25,7 @@ from shared.errors import Code
 from shared.flower import stop_tree
 from shared.phantom.hospital import HospitalSpec, write_hospital
 from shared.settings import build_settings, save_settings
+from shared.testing.commands import command_line, run_command, set_options, start_command
 from site_client.identity import accept_certificate, join
 from site_client.ingest import IngestRequest, ingest
 from site_client.policy import DatasetPolicy, Policy, save_policy
@@ -64,31 +63,6 @@ class Story:
     ledger_entries: int = 0
     codes_at_end: list[int] = field(default_factory=list)
     orphans: list[str] = field(default_factory=list)
-
-
-def command(name: str, *words: object, config: Path) -> list[str]:
-    binary = Path(sys.executable).parent / name
-    return [str(binary), *(str(word) for word in words), "--config", str(config), "--json"]
-
-
-def run(name: str, *words: object, config: Path) -> dict[str, Any]:
-    done = subprocess.run(command(name, *words, config=config), capture_output=True, timeout=300)
-    assert done.returncode == 0, done.stderr.decode(errors="replace")[-3000:]
-    document = json.loads(done.stdout)
-    assert isinstance(document, dict)
-    return document
-
-
-def start(log: Path, name: str, *words: object, config: Path) -> subprocess.Popen[bytes]:
-    """Start a command that serves and wait for its first line."""
-    with log.open("ab") as errors:
-        process = subprocess.Popen(
-            command(name, *words, config=config), stdout=subprocess.PIPE, stderr=errors
-        )
-    assert process.stdout is not None
-    assert process.stdout.readline(), log.read_text()[-3000:]
-    process.stdout.close()
-    return process
 
 
 def kill_all(process: subprocess.Popen[bytes]) -> None:
@@ -181,8 +155,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
 
 def play(folder: Path, told: Story, stack: ExitStack) -> None:
     config = folder / "aggregator.yaml"
-    settings = [word for key, value in CENTRE.items() for word in ("--set", f"{key}={value}")]
-    run("echofed-aggregator", "init", *settings, config=config)
+    run_command("echofed-aggregator", "init", *set_options(CENTRE), config=config)
     centre = open_centre(config)
     stack.callback(centre.state.close)
     bundle = bundle_hash(find_bundle())
@@ -190,11 +163,11 @@ def play(folder: Path, told: Story, stack: ExitStack) -> None:
         name: furnish(centre, folder, name, bundle, place=place)
         for place, name in enumerate(LABELS)
     }
-    federate = start(folder / "centre.log", "echofed-aggregator", "federate", config=config)
+    federate = start_command(folder / "centre.log", "echofed-aggregator", "federate", config=config)
     stack.callback(stop_tree, federate)
     nodes = {}
     for name, path in sites.items():
-        nodes[name] = start(folder / f"{name}.log", "echofed-site", "federate", config=path)
+        nodes[name] = start_command(folder / f"{name}.log", "echofed-site", "federate", config=path)
         stack.callback(stop_tree, nodes[name])
     superlink_log = folder / "superlink" / "superlink.log"
 
@@ -204,7 +177,7 @@ def play(folder: Path, told: Story, stack: ExitStack) -> None:
     await_true(lambda: activations() == 2, timeout_s=120, log=folder / "north.log")
     with (folder / "increment.log").open("wb") as log:
         increment = subprocess.Popen(
-            command("echofed-aggregator", "increment", config=config), stdout=log, stderr=log
+            command_line("echofed-aggregator", "increment", config=config), stdout=log, stderr=log
         )
     stack.callback(stop_tree, increment)
     await_true(
@@ -219,12 +192,12 @@ def play(folder: Path, told: Story, stack: ExitStack) -> None:
     told.code_of_killed = increment.wait(timeout=90)
     told.status_after_kill = centre.state.increments()[-1].status
 
-    federate = start(folder / "centre.log", "echofed-aggregator", "federate", config=config)
+    federate = start_command(folder / "centre.log", "echofed-aggregator", "federate", config=config)
     seen = activations()
     stack.callback(stop_tree, federate)
     await_true(lambda: activations() > seen or is_online(centre), timeout_s=120, log=superlink_log)
-    told.resumed = run("echofed-aggregator", "increment", config=config)
-    told.ledger_entries = run("echofed-aggregator", "audit", "verify", config=config)[
+    told.resumed = run_command("echofed-aggregator", "increment", config=config)
+    told.ledger_entries = run_command("echofed-aggregator", "audit", "verify", config=config)[
         "ledger_entries"
     ]
     for process in (nodes["north"], federate):

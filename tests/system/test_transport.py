@@ -288,7 +288,7 @@ def is_answering(node: psutil.Process) -> bool:
 def words_of(process: psutil.Process) -> list[str]:
     """The command line of a process, empty if it has just ended."""
     try:
-        return process.cmdline()
+        return list(process.cmdline())
     except psutil.NoSuchProcess:
         return []
 

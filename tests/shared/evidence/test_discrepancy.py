@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from shared.echo.expert import ExpertCard
 from shared.evidence.discrepancy import (
     ChannelMeans,
     ChannelReference,
@@ -10,12 +11,11 @@ from shared.evidence.discrepancy import (
     measure_reference,
     read_reference,
 )
-from shared.models.backbone import build_expert
-from shared.testing.experts import freeze
+from shared.files import sha256_hex
+from shared.models.backbone import build_expert, feature_width
+from shared.models.expert import FrozenExpert, pack_expert
 
 WITH_AND_WITHOUT_BATCH_NORM = ["test_resnet", "test_efficientnet", "test_convnext", "test_vit"]
-
-VIEWS = ("A2C", "A4C")
 
 
 def stripes(num: int, *, across: bool, seed: int = 0) -> Tensor:
@@ -23,6 +23,17 @@ def stripes(num: int, *, across: bool, seed: int = 0) -> Tensor:
     wave = torch.sin(torch.arange(64) / 2.0)
     image = wave[None, :].expand(64, 64) if across else wave[:, None].expand(64, 64)
     return image + 0.3 * torch.randn(num, 1, 64, 64, generator=generator)
+
+
+def freeze(model: nn.Module, backbone: str, frames: Tensor) -> FrozenExpert:
+    weights, layers = pack_expert(model, frames.split(16))
+    card = ExpertCard(
+        id="x", site="s", datasets=("d",), dataset_hashes=("h",), origin="phantom",
+        backbone=backbone, image_size=64, views=("A2C", "A4C"), feature_width=feature_width(model),
+        layers=layers, weights_sha256=sha256_hex(weights), parent="", seed=0, settings_hash="",
+        settings={}, metrics={}, created="",
+    )  # fmt: skip
+    return FrozenExpert(card, weights)
 
 
 def test_discrepancy_is_zero_where_channel_means_equal_the_reference() -> None:
@@ -81,7 +92,7 @@ def test_own_frames_are_more_at_home_than_foreign_ones(backbone: str) -> None:
         optimiser.zero_grad()
         nn.functional.cross_entropy(model(own), label).backward()
         optimiser.step()
-    expert = freeze(model, backbone, own.split(16), views=VIEWS)
+    expert = freeze(model, backbone, own)
     at_home = expert.look(stripes(16, across=True, seed=1)).discrepancy_NL.mean(1)
     abroad = expert.look(3 * stripes(16, across=False, seed=2) + 2).discrepancy_NL.mean(1)
     assert (at_home <= 0).all()
@@ -91,9 +102,7 @@ def test_own_frames_are_more_at_home_than_foreign_ones(backbone: str) -> None:
 @pytest.mark.parametrize("backbone", ["test_resnet", "test_convnext"])
 def test_look_is_deterministic_and_independent_of_the_batch(backbone: str) -> None:
     frames = stripes(8, across=True)
-    expert = freeze(
-        build_expert(backbone, 2, image_size=64), backbone, frames.split(16), views=VIEWS
-    )
+    expert = freeze(build_expert(backbone, 2, image_size=64), backbone, frames)
     whole, again, part = expert.look(frames), expert.look(frames), expert.look(frames[3:5])
     assert torch.equal(whole.discrepancy_NL, again.discrepancy_NL)
     assert torch.equal(whole.features_ND, again.features_ND)
