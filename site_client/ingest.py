@@ -120,15 +120,14 @@ def ingest(
     dropped = [*dropped, *lost]
     if not reads:
         raise _nothing(dropped)
-    names = {task.position: task.path.relative_to(folder).as_posix() for task in tasks}
-    by_position = {
-        read.position: listing.rows.get(names[read.position], LabelRow("", None)) for read in reads
-    }
+    rows = _rows(folder, tasks, listing)
     reads = [
-        _with_patient(read, by_position[read.position].patient, listing.issuer, pseudonyms)
+        _with_patient(read, rows[read.position].patient, listing.issuer, pseudonyms)
         for read in reads
     ]
-    clips = _with_splits(reads, by_position, _earlier_splits(store, request.dataset), settings)
+    test_fraction = 0.0 if listing.has_published_test() else settings.test_fraction
+    earlier = _earlier_splits(store, request.dataset)
+    clips = _with_splits(reads, rows, earlier, (settings.val_fraction, test_fraction))
     manifest = DatasetManifest(
         id=request.dataset, site=request.site, origin=request.origin, source=listing.source,
         labels=dict(listing.views), clips=clips, kept_pixels=settings.keep_pixels,
@@ -173,6 +172,15 @@ def _tasks(folder: Path, listing: Listing) -> tuple[list[_Task], int, list[Dropp
         -1, "", Code.DATA_UNREADABLE.name, "a file named in the labels is not in the folder"
     )
     return [_Task(place, path) for place, path in enumerate(files)], num_ignored, [gone] * num_lost
+
+
+def _rows(folder: Path, tasks: Sequence[_Task], listing: Listing) -> dict[int, LabelRow]:
+    """What the listing says of each file, by its position."""
+    unsaid = LabelRow("", None)
+    return {
+        task.position: listing.rows.get(task.path.relative_to(folder).as_posix(), unsaid)
+        for task in tasks
+    }
 
 
 def _run(
@@ -277,9 +285,9 @@ def _with_splits(
     reads: Sequence[_Read],
     rows: Mapping[int, LabelRow],
     earlier: Mapping[str, Split],
-    settings: IngestSettings,
+    shares: tuple[float, float],
 ) -> tuple[ClipRecord, ...]:
-    """Records with label and split, in the order of their keys."""
+    """Records with label and split, in the order of their keys; shares are of val and test."""
     given = [
         replace(read.record, split=split)
         for read in reads
@@ -290,8 +298,8 @@ def _with_splits(
     splits = draw_splits(
         (read.record.patient for read in reads),
         fixed,
-        val_fraction=settings.val_fraction,
-        test_fraction=settings.test_fraction,
+        val_fraction=shares[0],
+        test_fraction=shares[1],
     )
     records = (
         replace(read.record, label=rows[read.position].label, split=splits[read.record.patient])

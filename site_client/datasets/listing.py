@@ -36,6 +36,10 @@ class Listing:
     issuer: str = ""
     is_complete: bool = False
 
+    def has_published_test(self) -> bool:
+        """Whether a public set brings its own test part, to which nothing shall be added."""
+        return bool(self.issuer) and any(row.split == "test" for row in self.rows.values())
+
 
 def list_labelled(
     folder: Path, source: str, *, labels: Path | None, label_map: Path | None, licence: str

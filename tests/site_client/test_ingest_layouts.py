@@ -81,6 +81,15 @@ def test_equal_ids_of_two_sets_are_two_patients(store: SiteStore, tmp_path: Path
     assert {clip.patient for clip in public.clips}.isdisjoint(clip.patient for clip in own.clips)
 
 
+def test_nothing_is_added_to_a_published_test_part(store: SiteStore, tmp_path: Path) -> None:
+    folder = write_camus(tmp_path / "camus", 6)
+    (folder / "subgroup_testing.txt").write_text("patient0006\n")
+    manifest = run(store, folder, layout="camus").manifest
+    splits = {clip.patient: clip.split for clip in manifest.clips}
+    assert sorted(splits.values()).count("test") == 1
+    assert "val" in splits.values()
+
+
 def write_pictures(folder: Path, num_files: int) -> Path:
     folder.mkdir()
     for number in range(num_files):
