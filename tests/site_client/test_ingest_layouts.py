@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import av
 import nibabel
 import numpy as np
 import pytest
@@ -88,6 +89,38 @@ def test_nothing_is_added_to_a_published_test_part(store: SiteStore, tmp_path: P
     splits = {clip.patient: clip.split for clip in manifest.clips}
     assert sorted(splits.values()).count("test") == 1
     assert "val" in splits.values()
+
+
+def write_video(path: Path, seed: int) -> None:
+    """Six frames of moving speckle in a fan of 112 by 112, as the EchoNet sets are stored."""
+    with av.open(str(path), "w") as file:
+        track = file.add_stream("mjpeg", rate=50)
+        track.height = track.width = 112
+        track.pix_fmt = "yuvj420p"
+        for frame in range(6):
+            noise = np.random.default_rng((seed, frame)).integers(40, 250, (112, 112))
+            fan = Fan((2.0, 56.0), -42.0, 42.0, 2.0, 104.0).mask((112, 112))
+            rgb = np.repeat((noise * fan).astype(np.uint8)[..., None], 3, axis=-1)
+            file.mux(track.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24")))
+        file.mux(track.encode())
+
+
+def test_small_videos_in_a_fan_become_clips_with_published_splits(
+    store: SiteStore, tmp_path: Path
+) -> None:
+    videos = tmp_path / "EchoNet-Dynamic" / "Videos"
+    videos.mkdir(parents=True)
+    lines = [f"0X{seed},60,{split}" for seed, split in enumerate(("TRAIN", "VAL", "TEST"))]
+    (videos.parent / "FileList.csv").write_text("\n".join(["FileName,EF,Split", *lines]))
+    for seed in range(3):
+        write_video(videos / f"0X{seed}.avi", seed)
+    report = run(store, videos.parent, layout="echonet_dynamic")
+    assert not report.dropped
+    assert sorted(clip.split for clip in report.manifest.clips) == ["test", "train", "val"]
+    clip = store.clip("demo", report.manifest.clips[0])
+    assert clip.frame_time_ms == pytest.approx(20.0)
+    assert clip.fan is not None
+    assert len(clip.pixels_THW) == 6
 
 
 def write_pictures(folder: Path, num_files: int) -> Path:
