@@ -73,15 +73,8 @@ def read_clip(path: Path, kept: KeptPixels, *, source: str = "dicom") -> StoredC
     Raises:
         EchoFedError: DATA_UNREADABLE, PIXELS_MISSING, FRAMES_MISSING, SECTOR_EMPTY.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise EchoFedError(
-            Code.DATA_UNREADABLE,
-            f"the file cannot be opened ({type(error).__name__})",
-            "check its path and permissions",
-        ) from None
-    return deidentify(SOURCES[source].open(data).clip(), kept)
+    reader = SOURCES[source]
+    return deidentify(reader.open(reader.read(path)).clip(), kept)
 
 
 def predict(clip: StoredClip, judge: Judge) -> Verdict:
