@@ -10,6 +10,7 @@ COMMANDS: Registry[Callable[..., None]] = Registry(
         "init": "site_client.commands.setup:init",
         "ingest": "site_client.commands.ingest:ingest",
         "labels": "site_client.commands.labels:labels",
+        "describe": "site_client.commands.describe:describe",
         "train": "site_client.commands.train:train",
         "evaluate": "site_client.commands.evaluate:evaluate",
         "predict": "site_client.commands.predict:predict",
