@@ -16,5 +16,6 @@ COMMANDS: Registry[Callable[..., None]] = Registry(
         "predict": "site_client.commands.predict:predict",
         "status": "site_client.commands.status:status",
         "federate": "site_client.commands.federate:federate",
+        "forget": "site_client.commands.forget:forget",
     },
 )
