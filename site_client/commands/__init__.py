@@ -17,5 +17,6 @@ COMMANDS: Registry[Callable[..., None]] = Registry(
         "status": "site_client.commands.status:status",
         "federate": "site_client.commands.federate:federate",
         "forget": "site_client.commands.forget:forget",
+        "doctor": "site_client.commands.doctor:doctor",
     },
 )
