@@ -92,6 +92,7 @@ def describe(
         "frames_per_clip": _spread([a.num_frames for a in acquisitions]),
         "frame_time_ms": _spread([a.frame_time_ms for a in acquisitions]),
         "mm_per_pixel": _spread([a.mm_per_pixel for a in acquisitions]),
+        "labels_not_judged": _rare_labels(clips, minimum),
         "possible_shortcuts": _shortcuts(manifest, acquisitions, minimum),
     }
 
@@ -175,6 +176,13 @@ def _spread(numbers: Sequence[float | None]) -> dict[str, float] | None:
     }
 
 
+def _rare_labels(clips: Sequence[ClipRecord], minimum: int) -> list[str]:
+    """Labels of too few patients to tell a shortcut from chance."""
+    pairs = {(clip.label, clip.patient) for clip in clips if clip.label}
+    counts = Counter(label for label, _ in pairs)
+    return sorted(label for label, count in counts.items() if count < minimum)
+
+
 def _shortcuts(
     manifest: DatasetManifest, acquisitions: Sequence[Acquisition], minimum: int
 ) -> list[dict[str, Any]]:
@@ -222,4 +230,4 @@ def _shape(clip: StoredClip) -> str:
         return UNKNOWN
     opening = round((clip.fan.angle_max_deg - clip.fan.angle_min_deg) / 10) * 10
     curved = round(clip.fan.radius_min_px / clip.fan.radius_max_px * 10) / 10
-    return f"{opening} degrees, near radius {curved:.1f} of the far"
+    return f"{opening} deg wide, near/far {curved:.1f}"

@@ -79,10 +79,14 @@ def _tables(sheet: Mapping[str, Any]) -> list[Table]:
 
 
 def _shortcut_table(sheet: Mapping[str, Any]) -> Table:
-    columns = ("label", "told by", "Cramer's V", "value", "share there", "share overall")
     rows = [(escape(row["label"]), *list(row.values())[1:]) for row in sheet["possible_shortcuts"]]
-    title = "possible shortcuts" if rows else "possible shortcuts: none found"
-    return table(title, columns, rows)
+    if not rows:
+        judged = "none found"
+        if rare := ", ".join(sheet["labels_not_judged"]):
+            judged += f"; too few patients to judge {escape(rare)}"
+        return table("possible shortcuts", ("what",), [(judged,)])
+    columns = ("label", "told by", "Cramer's V", "value", "share there", "share overall")
+    return table("possible shortcuts", columns, rows)
 
 
 def _or_hidden(count: int | str | None) -> str:

@@ -15,7 +15,7 @@ from site_client.confounds import UNKNOWN
 from site_client.data_sheet import WITHHELD, Acquisition, count_groups, describe, read_acquisitions
 from site_client.store import SiteStore, StoredClip
 
-PLAIN = Acquisition("48x64", 4, 33.0, 0.5, "fan", "80 degrees, near radius 0.1 of the far")
+PLAIN = Acquisition("48x64", 4, 33.0, 0.5, "fan", "80 deg wide, near/far 0.1")
 StripedSite = Callable[..., SiteStore]
 
 
@@ -101,6 +101,7 @@ def test_a_dataset_of_few_patients_tells_no_count_at_all(striped_site: StripedSi
     for kind in ("splits", "labels", "views", "picture_sizes", "sectors", "fan_shapes"):
         assert all(row["clips"] is None or row["clips"] == 0 for row in sheet[kind].values())
     assert sheet["total"] == {"patients": "<5", "clips": None, "frames": None}
+    assert sheet["labels_not_judged"] == ["2CH", "4CH"]
 
 
 def test_no_key_of_a_patient_or_clip_stands_in_the_sheet(manifest: DatasetManifest) -> None:
@@ -140,7 +141,7 @@ def test_many_sizes_are_told_in_a_few_rows(manifest: DatasetManifest) -> None:
     [
         (False, None, "none", UNKNOWN),
         (True, None, "outline", UNKNOWN),
-        (True, Fan((0, 9), -38, 39, 6, 60), "fan", "80 degrees, near radius 0.1 of the far"),
+        (True, Fan((0, 9), -38, 39, 6, 60), "fan", "80 deg wide, near/far 0.1"),
     ],
 )
 def test_the_sector_is_told_by_what_was_found(
