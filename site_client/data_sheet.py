@@ -20,6 +20,7 @@ Advance = Callable[[int, str], None]
 Groups = Mapping[str, Sequence[ClipRecord]]
 WITHHELD = "withheld"
 """Stands for a count that is large enough, but would give a hidden one away."""
+_WITHHELD_ROW = {"patients": WITHHELD, "clips": None, "frames": None}
 _MAX_GROUPS = 12  # rows of a table of sizes; the rarer ones stand together
 _OTHERS = "others"
 _SHUFFLE_SEED = 0  # the sheet of a content is always the same
@@ -70,6 +71,7 @@ def describe(
         minimum: counts of fewer patients are hidden.
     """
     clips = manifest.clips
+    labels = _labels(manifest, minimum)
     return {
         "dataset": manifest.id,
         "site": manifest.site,
@@ -84,8 +86,8 @@ def describe(
         "minimum_patients": minimum,
         "total": count_groups({"": clips}, minimum)[""],
         "splits": count_groups({s: [c for c in clips if c.split == s] for s in SPLITS}, minimum),
-        "labels": _labels(manifest, minimum),
-        "views": count_groups(_by_view(manifest), minimum),
+        "labels": labels,
+        "views": _views(manifest, labels, minimum),
         "picture_sizes": _by_fact(clips, [a.size for a in acquisitions], minimum),
         "sectors": _by_fact(clips, [a.sector for a in acquisitions], minimum),
         "fan_shapes": _by_fact(clips, [a.shape for a in acquisitions], minimum),
@@ -142,13 +144,22 @@ def _labels(manifest: DatasetManifest, minimum: int) -> dict[str, dict[str, Any]
     }
 
 
-def _by_view(manifest: DatasetManifest) -> dict[str, list[ClipRecord]]:
-    """Clips by view, in union order; a clip of a coarse label counts for each of its views."""
-    named = {view for views in manifest.labels.values() for view in views}
-    return {
-        view: [clip for clip in manifest.clips if view in manifest.labels.get(clip.label, ())]
-        for view in load_ontology().order(named)
-    }
+def _views(
+    manifest: DatasetManifest, labels: Mapping[str, dict[str, Any]], minimum: int
+) -> dict[str, dict[str, Any]]:
+    """Counts by view, in union order; a clip of a coarse label counts for each of its views.
+
+    A view to which a hidden label belongs is hidden too, so that views tell no more than labels.
+    """
+    counted = {}
+    for view in load_ontology().order({view for row in labels.values() for view in row["views"]}):
+        own = {label for label, row in labels.items() if view in row["views"]}
+        clips = [clip for clip in manifest.clips if clip.label in own]
+        row = count_groups({view: clips}, minimum)[view]
+        if row["clips"] is not None and any(labels[label]["clips"] is None for label in own):
+            row = _WITHHELD_ROW
+        counted[view] = row
+    return counted
 
 
 def _by_fact(

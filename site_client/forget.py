@@ -1,7 +1,7 @@
 """Forget: every clip of one patient goes, and every export that was made of the old content.
 
 The manifest is rewritten last: a run that ended half-way still finds the patient in it, and doing
-it again goes on from there.
+it again goes on from there; at worst the ledger then tells of it twice.
 """
 
 import logging

@@ -113,7 +113,7 @@ def probe(identity: Identity, address: str) -> datetime | None:
 def way_to(address: str) -> str:
     """The address, with the proxy through which it is reached where HTTPS_PROXY names one."""
     proxy = _proxy_for(address)
-    return f"{address} through the proxy {proxy.hostname}:{proxy.port}" if proxy else address
+    return f"{address} through the proxy {proxy.hostname}:{_port(proxy)}" if proxy else address
 
 
 def _open_connection(identity: Identity, address: str) -> http.client.HTTPSConnection:
@@ -122,7 +122,7 @@ def _open_connection(identity: Identity, address: str) -> http.client.HTTPSConne
     if proxy is None:
         return http.client.HTTPSConnection(address, timeout=PROBE_TIMEOUT_S, context=context)
     connection = http.client.HTTPSConnection(
-        str(proxy.hostname), proxy.port, timeout=PROBE_TIMEOUT_S, context=context
+        str(proxy.hostname), _port(proxy), timeout=PROBE_TIMEOUT_S, context=context
     )
     headers = {}
     if proxy.username:
@@ -139,6 +139,15 @@ def _proxy_for(address: str) -> SplitResult | None:
     if not proxy or proxy_bypass(urlsplit(f"//{address}").hostname or ""):
         return None
     return urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+
+
+def _port(proxy: SplitResult) -> int:
+    try:
+        return proxy.port or http.client.HTTP_PORT
+    except ValueError as error:
+        raise EchoFedError(
+            Code.CONFIG_INVALID, "HTTPS_PROXY is no address", "write http://host:port"
+        ) from error
 
 
 def _clock_of(header: str | None) -> datetime | None:

@@ -104,6 +104,19 @@ def test_a_dataset_of_few_patients_tells_no_count_at_all(striped_site: StripedSi
     assert sheet["labels_not_judged"] == ["2CH", "4CH"]
 
 
+def test_views_give_no_hidden_label_away(manifest: DatasetManifest) -> None:
+    """Labels a (2 patients), b and c (8 each): whichever is withheld, its view is too."""
+    words = ["a"] * 4 + ["b"] * 16 + ["c"] * 16
+    clips = tuple(replace(c, label=word) for c, word in zip(manifest.clips, words, strict=True))
+    labels = {"a": ("PSAX",), "b": ("A2C",), "c": ("A4C", "A2C")}
+    sheet = describe(replace(manifest, clips=clips, labels=labels), [PLAIN] * len(clips), minimum=5)
+    hidden = {label for label, row in sheet["labels"].items() if row["clips"] is None}
+    assert hidden == {"a", "b"}
+    assert sheet["views"]["PSAX"]["patients"] == "<5"
+    assert sheet["views"]["A2C"]["patients"] == WITHHELD
+    assert sheet["views"]["A4C"]["patients"] == 8
+
+
 def test_no_key_of_a_patient_or_clip_stands_in_the_sheet(manifest: DatasetManifest) -> None:
     text = json.dumps(describe(manifest, [PLAIN] * len(manifest.clips), minimum=5))
     assert not any(clip.patient in text or clip.key in text for clip in manifest.clips)

@@ -128,3 +128,12 @@ def test_no_proxy_names_exceptions(monkeypatch: pytest.MonkeyPatch) -> None:
     assert way_to("centre.org:9092") == "centre.org:9092 through the proxy proxy:3128"
     monkeypatch.setenv("no_proxy", "centre.org")
     assert way_to("centre.org:9092") == "centre.org:9092"
+
+
+def test_a_proxy_without_a_port_and_one_that_is_no_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", "http://proxy")
+    assert way_to("centre.org:9092").endswith(" proxy:80")
+    monkeypatch.setenv("https_proxy", "http://proxy:many")
+    with pytest.raises(EchoFedError) as caught:
+        way_to("centre.org:9092")
+    assert caught.value.code is Code.CONFIG_INVALID
