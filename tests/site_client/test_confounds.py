@@ -57,6 +57,23 @@ def test_a_planted_confound_is_named_and_nothing_else(seed: int, planted: float)
     assert found.cramers_v >= SHORTCUT_V
 
 
+def test_what_chance_does_to_few_patients_is_no_confound() -> None:
+    """The association alone would be strong enough at times; shuffled labels are, too."""
+    strong, named = 0, 0
+    for seed in range(100):
+        generator = np.random.default_rng(seed)
+        labels = ["a", "b"] * 5
+        sizes = [str(size) for size in generator.choice(SIZES, 10)]
+        counts = [[sizes[side::2].count(size) for size in SIZES] for side in range(2)]
+        strong += cramers_v(np.array(counts)) >= SHORTCUT_V
+        patients = [f"p{place}" for place in range(10)]
+        named += len(
+            find_shortcuts({"size": sizes}, labels, patients, minimum=2, generator=generator)
+        )
+    assert strong >= 5
+    assert named == 0
+
+
 def test_a_stronger_confound_has_a_larger_v() -> None:
     strengths = [find(1, planted=share)[0].cramers_v for share in (0.4, 0.7, 1.0)]
     assert strengths == sorted(strengths)
