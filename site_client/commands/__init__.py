@@ -9,10 +9,14 @@ COMMANDS: Registry[Callable[..., None]] = Registry(
     {
         "init": "site_client.commands.setup:init",
         "ingest": "site_client.commands.ingest:ingest",
+        "labels": "site_client.commands.labels:labels",
+        "describe": "site_client.commands.describe:describe",
         "train": "site_client.commands.train:train",
         "evaluate": "site_client.commands.evaluate:evaluate",
         "predict": "site_client.commands.predict:predict",
         "status": "site_client.commands.status:status",
         "federate": "site_client.commands.federate:federate",
+        "forget": "site_client.commands.forget:forget",
+        "doctor": "site_client.commands.doctor:doctor",
     },
 )
