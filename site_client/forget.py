@@ -5,7 +5,7 @@ it again goes on from there; at worst the ledger then tells of it twice.
 """
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from shared.echo.expert import CARD_FILE, ExpertCard, read_expert_card
@@ -13,6 +13,7 @@ from shared.echo.manifest import ClipRecord, DatasetManifest
 from shared.errors import Code, EchoFedError
 from shared.files import read_json
 from shared.ledger import Ledger
+from site_client.datasets.raw import identity_of
 from site_client.deidentify import Pseudonyms
 from site_client.rounds.exports import prune_exports
 from site_client.store import SiteStore
@@ -55,8 +56,8 @@ class Forgotten:
         }
 
 
-def patient_keys(key: bytes, patient: str, issuer: str) -> frozenset[str]:
-    """The pseudonyms that a hospital's patient id may have got here.
+def patient_key(key: bytes, patient: str, issuer: str) -> str:
+    """The pseudonym that a hospital's patient id got here.
 
     Args:
         key: the site's secret key.
@@ -69,19 +70,17 @@ def patient_keys(key: bytes, patient: str, issuer: str) -> frozenset[str]:
     name = patient.strip()
     if not name:
         raise EchoFedError(Code.CONFIG_INVALID, "the patient id is empty", "give the hospital's id")
-    pseudonyms = Pseudonyms(key)
-    # as a DICOM file names its patient (datasets/dicom.py), or a source without issuers
-    return frozenset(pseudonyms.patient(text) for text in (f"id {issuer.strip()} {name}", name))
+    return Pseudonyms(key).patient(identity_of(name, issuer.strip()))
 
 
 def forget(
-    store: SiteStore, patients: Collection[str], datasets: Sequence[str], *, site: str
+    store: SiteStore, patient: str, datasets: Sequence[str], *, site: str
 ) -> tuple[Forgotten, ...]:
     """Erase a patient's clips and what was made of them; record it, without the patient's key.
 
     Args:
         store: the site's.
-        patients: the pseudonyms of the one patient.
+        patient: its pseudonym.
         datasets: where to look.
         site: site code, for the ledger; its experts are looked through.
 
@@ -92,11 +91,10 @@ def forget(
         EchoFedError: DATASET_UNKNOWN, or PATIENT_UNKNOWN where no dataset holds the patient;
             nothing is changed then.
     """
-    wanted = frozenset(patients)
     holding = [
         manifest
         for manifest in map(store.manifest, datasets)
-        if any(clip.patient in wanted for clip in manifest.clips)
+        if any(clip.patient == patient for clip in manifest.clips)
     ]
     if not holding:
         raise EchoFedError(
@@ -105,19 +103,19 @@ def forget(
             "check the id, and --issuer if the files name one; or it is done already",
         )
     cards = _own_cards(store, site)
-    return tuple(_forget_one(store, wanted, manifest, cards, site) for manifest in holding)
+    return tuple(_forget_one(store, patient, manifest, cards, site) for manifest in holding)
 
 
 def _forget_one(
     store: SiteStore,
-    patients: frozenset[str],
+    patient: str,
     before: DatasetManifest,
     cards: Sequence[ExpertCard],
     site: str,
 ) -> Forgotten:
     """Clips and exports first, then the ledger, the manifest last."""
-    going: list[ClipRecord] = [clip for clip in before.clips if clip.patient in patients]
-    staying = tuple(clip for clip in before.clips if clip.patient not in patients)
+    going: list[ClipRecord] = [clip for clip in before.clips if clip.patient == patient]
+    staying = tuple(clip for clip in before.clips if clip.patient != patient)
     after = replace(before, clips=staying)
     others = {store.manifest(name).content_hash() for name in store.datasets() if name != before.id}
     store.remove_stray_clips(after)

@@ -47,9 +47,9 @@ def forget(
     from site_client.forget import forget as erase
 
     site = open_site(config, overrides)
-    patients = _patients(site, id_file, issuer, pseudonym)
+    patient = _patient(site, id_file, issuer, pseudonym)
     datasets = tuple(dict.fromkeys(dataset or site.store.datasets()))
-    done = erase(site.store, patients, datasets, site=site.settings.site)
+    done = erase(site.store, patient, datasets, site=site.settings.site)
     documents = [one.document() for one in done]
     stale = sorted({name for one in done for name in (*one.experts, *one.experts_earlier)})
     afterwards = [*_AFTERWARDS, *(f"train expert {name} again or withdraw it" for name in stale)]
@@ -57,8 +57,8 @@ def forget(
     emit(document, as_json=as_json, tables=_tables(documents, afterwards))
 
 
-def _patients(site: Site, id_file: Path | None, issuer: str, pseudonym: str) -> frozenset[str]:
-    from site_client.forget import patient_keys
+def _patient(site: Site, id_file: Path | None, issuer: str, pseudonym: str) -> str:
+    from site_client.forget import patient_key
 
     if pseudonym and (id_file is not None or issuer):
         raise EchoFedError(
@@ -67,16 +67,16 @@ def _patients(site: Site, id_file: Path | None, issuer: str, pseudonym: str) -> 
             "leave --id-file and --issuer out",
         )
     if pseudonym:
-        return frozenset([pseudonym])
+        return pseudonym
     if id_file is None:
         asked: str = typer.prompt("The hospital's patient id", hide_input=True, err=True)
-        return patient_keys(site.store.key(), asked, issuer)
+        return patient_key(site.store.key(), asked, issuer)
     if not id_file.is_file():
         raise EchoFedError(
             Code.CONFIG_MISSING, "the file with the patient id does not exist", "check --id-file"
         )
     named = id_file.read_text("utf-8-sig", errors="replace")
-    return patient_keys(site.store.key(), named, issuer)
+    return patient_key(site.store.key(), named, issuer)
 
 
 def _tables(documents: Sequence[dict[str, object]], afterwards: Sequence[str]) -> list[Table]:

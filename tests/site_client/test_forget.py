@@ -17,7 +17,7 @@ from shared.errors import Code, EchoFedError
 from shared.files import sha256_hex, write_bytes
 from shared.ledger import Ledger
 from site_client.deidentify import Pseudonyms
-from site_client.forget import forget, patient_keys
+from site_client.forget import forget, patient_key
 from site_client.rounds.exports import kept_export
 from site_client.store import SiteStore
 
@@ -69,7 +69,7 @@ def forgotten_entries(store: SiteStore) -> list[dict[str, Any]]:
 
 def test_clips_manifest_and_exports_of_the_patient_go_and_the_rest_stays(store: SiteStore) -> None:
     before, kept = store.manifest("demo"), files_of(store.dataset_folder("more"))
-    (done,) = forget(store, [PATIENT], store.datasets(), site="north")
+    (done,) = forget(store, PATIENT, store.datasets(), site="north")
     after = store.manifest("demo")
     assert after.clips == tuple(clip for clip in before.clips if clip.patient != PATIENT)
     stored = {path.stem for path in store.clip_path("demo", "x").parent.iterdir()}
@@ -83,7 +83,7 @@ def test_clips_manifest_and_exports_of_the_patient_go_and_the_rest_stays(store: 
 
 def test_the_ledger_tells_counts_and_contents_and_not_who(store: SiteStore) -> None:
     before = store.manifest("demo").content_hash()
-    forget(store, [PATIENT], ["demo"], site="north")
+    forget(store, PATIENT, ["demo"], site="north")
     (entry,) = forgotten_entries(store)
     assert entry["clips"] == 2
     assert entry["content_before"] == before
@@ -93,31 +93,30 @@ def test_the_ledger_tells_counts_and_contents_and_not_who(store: SiteStore) -> N
 
 
 def test_experts_of_the_content_and_of_earlier_contents_are_told_apart(store: SiteStore) -> None:
-    (done,) = forget(store, [PATIENT], ["demo"], site="north")
+    (done,) = forget(store, PATIENT, ["demo"], site="north")
     assert done.experts == ("north-demo",)
     assert done.experts_earlier == ("north-demo-old",)
 
 
 def test_a_damaged_expert_does_not_keep_a_patient(store: SiteStore) -> None:
     (store.expert_folder("north-demo") / "card.json").write_text("{")
-    (done,) = forget(store, [PATIENT], ["demo"], site="north")
+    (done,) = forget(store, PATIENT, ["demo"], site="north")
     assert done.experts == ()
 
 
 def test_an_unknown_patient_changes_nothing(store: SiteStore) -> None:
     before = files_of(store.root)
-    for patients in (["nobody"], []):
-        with pytest.raises(EchoFedError) as caught:
-            forget(store, patients, store.datasets(), site="north")
-        assert caught.value.code is Code.PATIENT_UNKNOWN
-        assert "nobody" not in str(caught.value)
+    with pytest.raises(EchoFedError) as caught:
+        forget(store, "nobody", store.datasets(), site="north")
+    assert caught.value.code is Code.PATIENT_UNKNOWN
+    assert "nobody" not in str(caught.value)
     assert files_of(store.root) == before
     assert forgotten_entries(store) == []
 
 
 def test_the_last_patient_of_a_dataset_can_go(store: SiteStore) -> None:
     for patient in ("more-p0", "more-p1"):
-        forget(store, [patient], ["more"], site="north")
+        forget(store, patient, ["more"], site="north")
     assert store.manifest("more").clips == ()
 
 
@@ -127,7 +126,7 @@ def test_a_patient_in_two_datasets_goes_from_both(store: SiteStore) -> None:
         replace(c, patient=PATIENT) if c.patient == "more-p0" else c for c in manifest.clips
     )
     store.save_manifest(replace(manifest, clips=clips))
-    done = forget(store, [PATIENT], store.datasets(), site="north")
+    done = forget(store, PATIENT, store.datasets(), site="north")
     assert [one.dataset for one in done] == ["demo", "more"]
 
 
@@ -156,14 +155,14 @@ def test_cut_off_at_any_step_it_can_be_done_again(
 ) -> None:
     whole = SiteStore(tmp_path / "whole")
     shutil.copytree(store.root, whole.root)
-    forget(whole, [PATIENT], whole.datasets(), site="north")
+    forget(whole, PATIENT, whole.datasets(), site="north")
     for step in range(4):  # two clips, an export, the manifest
         cut = SiteStore(tmp_path / f"cut{step}")
         shutil.copytree(store.root, cut.root)
         with power_cut(monkeypatch, step) as made, pytest.raises(OSError, match="cut"):
-            forget(cut, [PATIENT], cut.datasets(), site="north")
+            forget(cut, PATIENT, cut.datasets(), site="north")
         assert len(made) > step
-        forget(cut, [PATIENT], cut.datasets(), site="north")
+        forget(cut, PATIENT, cut.datasets(), site="north")
         assert files_of(cut.root) == files_of(whole.root)
         assert forgotten_entries(cut)
 
@@ -171,15 +170,14 @@ def test_cut_off_at_any_step_it_can_be_done_again(
 def test_leftovers_of_an_ingest_that_was_killed_go_too(store: SiteStore) -> None:
     folder = store.clip_path("demo", "x").parent
     write_bytes(folder / "stray.safetensors", b"of whom?")
-    forget(store, [PATIENT], ["demo"], site="north")
+    forget(store, PATIENT, ["demo"], site="north")
     assert not (folder / "stray.safetensors").exists()
 
 
-def test_an_id_is_found_whether_or_not_its_source_names_issuers() -> None:
+def test_an_id_has_the_pseudonym_that_ingest_gives_it() -> None:
     pseudonyms = Pseudonyms(b"k" * 32)
-    keys = patient_keys(b"k" * 32, " 4711\n", "")
-    assert keys == {pseudonyms.patient("id  4711"), pseudonyms.patient("4711")}
-    assert pseudonyms.patient("id ward 4711") in patient_keys(b"k" * 32, "4711", "ward")
+    assert pseudonyms.patient("id  4711") == patient_key(b"k" * 32, " 4711\n", "")
+    assert pseudonyms.patient("id ward 4711") == patient_key(b"k" * 32, "4711", "ward")
     with pytest.raises(EchoFedError) as caught:
-        patient_keys(b"k" * 32, " \n", "")
+        patient_key(b"k" * 32, " \n", "")
     assert caught.value.code is Code.CONFIG_INVALID
