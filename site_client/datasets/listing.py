@@ -104,6 +104,12 @@ def choose_files(folder: Path, listing: Listing) -> tuple[list[Path], int, int]:
     return chosen, len(names) - len(chosen), len(listing.rows.keys() - set(names))
 
 
+def source_of(path: Path) -> str:
+    """The reader of a single file: the first that recognises it, DICOM where none does."""
+    named = (name for name in SOURCES.names() if not name.startswith(_CROPPED))
+    return next((name for name in named if SOURCES[name].recognises(path)), "dicom")
+
+
 def names_below(folder: Path) -> list[str]:
     """All files that are not hidden, relative to the folder, with forward slashes, in order."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name[0] != ".")

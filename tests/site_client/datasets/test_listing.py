@@ -13,6 +13,7 @@ from site_client.datasets.listing import (
     list_labelled,
     list_published,
     read_table,
+    source_of,
 )
 
 
@@ -65,3 +66,13 @@ def test_a_table_without_its_columns_is_refused(tmp_path: Path, data: bytes) -> 
 def test_short_and_long_rows_of_a_table_are_read(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("a,b\n1\n1,2,3\n")
     assert read_table(tmp_path / "t.csv", {"a"}) == [{"a": "1", "b": ""}, {"a": "1", "b": "2"}]
+
+
+def test_a_single_file_finds_its_reader(tmp_path: Path) -> None:
+    (tmp_path / "nameless").write_bytes(bytes(128) + b"DICM")
+    (tmp_path / "odd.xyz").write_bytes(b"?")
+    told = {"a.PNG": "images", "b.avi": "video", "c.nii.gz": "nifti", "d.mhd": "mhd"}
+    for name in told:
+        (tmp_path / name).touch()
+    assert {name: source_of(tmp_path / name) for name in told} == told
+    assert source_of(tmp_path / "nameless") == source_of(tmp_path / "odd.xyz") == "dicom"
