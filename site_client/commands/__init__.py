@@ -8,6 +8,8 @@ COMMANDS: Registry[Callable[..., None]] = Registry(
     "command",
     {
         "init": "site_client.commands.setup:init",
+        "fetch": "site_client.commands.fetch:fetch",
+        "receive": "site_client.commands.receive:receive",
         "ingest": "site_client.commands.ingest:ingest",
         "train": "site_client.commands.train:train",
         "evaluate": "site_client.commands.evaluate:evaluate",
