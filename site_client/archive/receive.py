@@ -119,4 +119,4 @@ def _entity(title: str, allow: Sequence[str]) -> ApplicationEntity:
 
 
 def _note_refusal(event: Event) -> None:
-    log.warning("refused a call of %s", event.assoc.requestor.ae_title)
+    log.warning("refused a call of %r", event.assoc.requestor.ae_title)
