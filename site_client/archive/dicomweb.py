@@ -23,6 +23,7 @@ _LONGEST_WAIT_S = 60.0  # that an archive may ask for
 _LOST = 0  # stands for the status of an answer that did not come
 _AGAIN = frozenset({_LOST, 429, 500, 502, 503, 504})
 _AWAY = _AGAIN - {500}  # 500 is one object's fault, and the others may be had
+_STUDIES = "studies"
 _STUDY, _SERIES, _INSTANCE = "0020000D", "0020000E", "00080018"
 _MODALITY, _MODALITIES = "00080060", "00080061"
 _JSON = "application/dicom+json"
@@ -74,7 +75,7 @@ class DicomWeb:
             EchoFedError: ARCHIVE_UNREACHABLE or ARCHIVE_REFUSED.
         """
         asked = {"includefield": "ModalitiesInStudy", **({"StudyDate": dates} if dates else {})}
-        for study in self._all("studies", asked, _STUDY, page):
+        for study in self._all(_STUDIES, asked, _STUDY, page):
             held = _values(study, _MODALITIES)
             if not held or modality in held:
                 yield _values(study, _STUDY)[0]
@@ -85,9 +86,10 @@ class DicomWeb:
         """All instances of the study's series of the modality.
 
         Raises:
-            EchoFedError: ARCHIVE_UNREACHABLE or ARCHIVE_REFUSED.
+            EchoFedError: DATA_UNREADABLE where this study cannot be had; ARCHIVE_UNREACHABLE or
+                ARCHIVE_REFUSED where none can.
         """
-        path = f"studies/{quote(study, safe='')}/series"
+        path = f"{_STUDIES}/{quote(study, safe='')}/series"
         for found in self._all(path, {}, _SERIES, page):
             if _values(found, _MODALITY) not in ([], [modality]):
                 continue
@@ -106,7 +108,7 @@ class DicomWeb:
         study, series, instance = (
             quote(uid, safe="") for uid in (address.study, address.series, address.instance)
         )
-        path = f"studies/{study}/series/{series}/instances/{instance}"
+        path = f"{_STUDIES}/{study}/series/{series}/instances/{instance}"
         answer = self._get(path, {}, _FILE)
         if answer.status != httpx.codes.OK:
             raise _not_handed_out(answer.fault)
@@ -140,13 +142,13 @@ class DicomWeb:
         if answer.status == httpx.codes.NO_CONTENT:
             return []
         if answer.status != httpx.codes.OK:
-            raise self._refused(answer.fault)
+            raise self._unanswered(path, answer.fault)
         try:
             found = json.loads(answer.body)
         except ValueError:
             found = None
         if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
-            raise self._refused("something else than DICOM JSON")
+            raise self._unanswered(path, "something else than DICOM JSON")
         return found
 
     def _get(self, path: str, asked: Mapping[str, str], accept: str) -> _Answer:
@@ -172,7 +174,7 @@ class DicomWeb:
                 "GET", path, params=asked, headers={"Accept": accept}
             ) as response:
                 return self._read(response)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             if _is_untrusted(error):
                 raise self._untrusted() from error
             return _Answer(_LOST, type(error).__name__)
@@ -185,11 +187,11 @@ class DicomWeb:
 
     def _read(self, response: httpx.Response) -> _Answer:
         status = response.status_code
-        if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+        if status == httpx.codes.UNAUTHORIZED:
             raise EchoFedError(
                 Code.ARCHIVE_REFUSED,
-                f"the archive at {self._host} refuses the credentials (HTTP {status})",
-                "check user and password, or the token, and what they may read",
+                f"the archive at {self._host} refuses the credentials",
+                "check user and password, or the token",
             )
         body = bytearray()
         if status == httpx.codes.OK:
@@ -205,12 +207,15 @@ class DicomWeb:
             _retry_after_s(response),
         )
 
-    def _refused(self, what: str) -> EchoFedError:
+    def _unanswered(self, path: str, what: str) -> EchoFedError:
+        """A search for studies concerns all of them; one below a study, that study alone."""
+        if path != _STUDIES:
+            return _not_handed_out(what)
         return EchoFedError(
             Code.ARCHIVE_REFUSED,
             f"the archive at {self._host} answers a search with {what}",
-            "check that the address is the root of its DICOMweb services; some archives also ask "
-            "for --study-date",
+            "check that the address is the root of its DICOMweb services and what the credentials "
+            "may read; some archives also ask for --study-date",
         )
 
     def _untrusted(self) -> EchoFedError:
@@ -245,7 +250,7 @@ def _only_part(answer: _Answer) -> bytes:
 def _not_handed_out(reason: str) -> EchoFedError:
     return EchoFedError(
         Code.DATA_UNREADABLE,
-        f"the archive did not hand out an instance ({reason})",
+        f"the archive did not hand out a study or an instance ({reason})",
         "run the same command again; if it stays, ask the archive's operator",
     )
 

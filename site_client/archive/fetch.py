@@ -1,11 +1,12 @@
 """Fetch an archive's instances into an inbox, going on where an earlier run ended."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from shared.errors import Code, EchoFedError
-from site_client.archive.dicomweb import DicomWeb
+from site_client.archive.dicomweb import DicomWeb, InstanceAddress
 from site_client.archive.inbox import Inbox
 
 Advance = Callable[[int, str], None]
@@ -19,7 +20,7 @@ class FetchReport:
     Args:
         studies, instances: found in the archive.
         fetched, already: brought now; in the inbox from earlier.
-        failed: not handed out by the archive.
+        failed: studies and instances that the archive did not hand out.
         num_bytes: of what was brought now.
     """
 
@@ -61,22 +62,30 @@ def fetch(
     Raises:
         EchoFedError: ARCHIVE_UNREACHABLE, ARCHIVE_REFUSED or DISK_FULL; what was brought stays.
     """
-    instances = fetched = already = failed = num_bytes = 0
+    counts: Counter[str] = Counter()
     for study in studies:
-        for address in archive.instances(study, modality=modality):
-            instances += 1
-            if inbox.has(address.instance):
-                already += 1
-                continue
-            try:
-                data = archive.file(address)
-            except EchoFedError as error:
-                if error.code is not Code.DATA_UNREADABLE:
-                    raise
-                failed += 1
-                continue
-            inbox.put(address.instance, data)
-            fetched += 1
-            num_bytes += len(data)
-        advance(1, f"{fetched} fetched" + (f", {failed} failed" if failed else ""))
-    return FetchReport(len(studies), instances, fetched, already, failed, num_bytes)
+        try:
+            for address in archive.instances(study, modality=modality):
+                counts["instances"] += 1
+                counts += _bring(archive, inbox, address)
+        except EchoFedError as error:
+            if error.code is not Code.DATA_UNREADABLE:
+                raise
+            counts["failed"] += 1
+        failed = f", {counts['failed']} failed" if counts["failed"] else ""
+        advance(1, f"{counts['fetched']} fetched{failed}")
+    return FetchReport(studies=len(studies), **counts)
+
+
+def _bring(archive: DicomWeb, inbox: Inbox, address: InstanceAddress) -> Counter[str]:
+    """Bring one instance, and count what became of it."""
+    if inbox.has(address.instance):
+        return Counter(already=1)
+    try:
+        data = archive.file(address)
+    except EchoFedError as error:
+        if error.code is not Code.DATA_UNREADABLE:
+            raise
+        return Counter(failed=1)
+    inbox.put(address.instance, data)
+    return Counter(fetched=1, num_bytes=len(data))

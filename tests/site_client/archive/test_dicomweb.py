@@ -191,6 +191,33 @@ def test_no_more_requests_a_second_than_allowed() -> None:
     assert waits[1] == pytest.approx(200, abs=5)  # nobody slept in this test
 
 
+def test_a_study_that_is_kept_back_does_not_end_the_run(tmp_path: Path) -> None:
+    def script(request: httpx.Request) -> httpx.Response:
+        path = request.url.path
+        if "/1.1/" in path:
+            return httpx.Response(403)
+        if path.endswith("/series"):
+            return httpx.Response(200, json=found("0020000E", "1.5"))
+        if path.endswith("/instances"):
+            return httpx.Response(200, json=found("00080018", "1.9.1"))
+        return part(FILE)
+
+    report = fetch(
+        archive_that(script),
+        Inbox(tmp_path, b"key"),
+        ["1.1", "1.2"],
+        modality="US",
+        advance=lambda n, note: None,
+    )
+    assert (report.studies, report.instances, report.fetched, report.failed) == (2, 1, 1, 1)
+
+
+def test_wrong_credentials_end_the_run_wherever_they_are_noticed() -> None:
+    archive = archive_that(lambda request: httpx.Response(401))
+    assert code_of(lambda: archive.file(WHERE)) is Code.ARCHIVE_REFUSED
+    assert code_of(lambda: list(archive.instances("1.2", modality="US"))) is Code.ARCHIVE_REFUSED
+
+
 @pytest.mark.parametrize("text", ["", "20240101-20241231", "20240101-", "-20241231", "20240101"])
 def test_ranges_of_dates_are_taken(text: str) -> None:
     assert expect_dates(text) == text
