@@ -50,6 +50,8 @@ class Code(IntEnum):
     STATE_NEWER = 71
     MODEL_UNKNOWN = 72
     NOTHING_TO_DO = 73
+    ARCHIVE_UNREACHABLE = 80
+    ARCHIVE_REFUSED = 81
 
 
 class EchoFedError(Exception):

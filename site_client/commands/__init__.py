@@ -8,6 +8,8 @@ COMMANDS: Registry[Callable[..., None]] = Registry(
     "command",
     {
         "init": "site_client.commands.setup:init",
+        "fetch": "site_client.commands.fetch:fetch",
+        "receive": "site_client.commands.receive:receive",
         "ingest": "site_client.commands.ingest:ingest",
         "labels": "site_client.commands.labels:labels",
         "describe": "site_client.commands.describe:describe",
