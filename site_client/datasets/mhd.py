@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from shared.echo.frame import MillimetresPerPixel
 from site_client.datasets.levels import grey_bytes, unpack
-from site_client.datasets.raw import MAX_BYTES, RawClip, RawHeader, read_bytes, unnamed, unreadable
+from site_client.datasets.raw import MAX_BYTES, RawClip, SuffixSource, read_bytes, unreadable
 
-_SUFFIXES = {".mhd", ".mha"}
 _MAX_HEADER = 1 << 16
 _POINTER = "ElementDataFile"  # always the last line
 _LOCAL = "LOCAL"
@@ -25,64 +24,39 @@ _TYPES = {
 _FAULTS = (ValueError, TypeError, MemoryError, ArithmeticError, LookupError, zlib.error)
 
 
-class MhdSource:
-    """Files that end in .mhd or .mha."""
+def _clip(data: bytes) -> RawClip:
+    """Frames along the third axis; spacing in mm; the time between frames is not known.
 
-    def recognises(self, path: Path) -> bool:
-        """Tell by suffix."""
-        return path.suffix.lower() in _SUFFIXES
-
-    def read(self, path: Path) -> bytes:
-        """Read the header and the pixels it points at, in its own folder and nowhere else.
-
-        Raises:
-            EchoFedError: DATA_UNREADABLE.
-        """
-        data = read_bytes(path)
-        try:
-            fields, local = _split_header(data)
-            pointer = fields[_POINTER]
-        except _FAULTS as error:
-            raise _damaged(error) from None
-        if pointer == _LOCAL:
-            return data
-        beside = path.parent / pointer
-        if pointer != beside.name or not beside.is_file():
-            raise unreadable("points at pixels that are not beside it")
-        header = data[: len(data) - len(local)]
-        start = header.rindex(_POINTER.encode())
-        return header[:start] + f"{_POINTER} = {_LOCAL}\n".encode() + read_bytes(beside)
-
-    def open(self, data: bytes) -> "MhdFile":
-        """Keep the bytes until they are decoded."""
-        return MhdFile(data)
+    Raises:
+        EchoFedError: DATA_UNREADABLE, also for volumes over time and for colours.
+    """
+    try:
+        fields, packed = _split_header(data)
+        return RawClip(_frames(fields, packed), (), _spacing(fields), None)
+    except _FAULTS as error:
+        raise _damaged(error) from None
 
 
-SOURCE = MhdSource()
+def _collect(path: Path) -> bytes:
+    """Read the header and the pixels it points at, in its own folder and nowhere else.
 
-
-class MhdFile:
-    """One picture or sequence."""
-
-    def __init__(self, data: bytes) -> None:
-        """Keep header and pixels."""
-        self._data = data
-
-    def header(self) -> RawHeader:
-        """A patient of its own; comments are not kept and not counted."""
-        return unnamed(self._data)
-
-    def clip(self) -> RawClip:
-        """Frames along the third axis; spacing in mm; the time between frames is not known.
-
-        Raises:
-            EchoFedError: DATA_UNREADABLE, also for volumes over time and for colours.
-        """
-        try:
-            fields, packed = _split_header(self._data)
-            return RawClip(_frames(fields, packed), (), _spacing(fields), None)
-        except _FAULTS as error:
-            raise _damaged(error) from None
+    Raises:
+        EchoFedError: DATA_UNREADABLE.
+    """
+    data = read_bytes(path)
+    try:
+        fields, local = _split_header(data)
+        pointer = fields[_POINTER]
+    except _FAULTS as error:
+        raise _damaged(error) from None
+    if pointer == _LOCAL:
+        return data
+    beside = path.parent / pointer
+    if pointer != beside.name or not beside.is_file():
+        raise unreadable("points at pixels that are not beside it")
+    header = data[: len(data) - len(local)]
+    start = header.rindex(_POINTER.encode())
+    return header[:start] + f"{_POINTER} = {_LOCAL}\n".encode() + read_bytes(beside)
 
 
 def _damaged(error: Exception) -> Exception:
@@ -133,3 +107,6 @@ def _spacing(fields: dict[str, str]) -> MillimetresPerPixel | None:
     columns_mm, rows_mm = (float(size) for size in stated.split()[:2])
     is_sane = 0 < rows_mm < 10 and 0 < columns_mm < 10
     return (rows_mm, columns_mm) if is_sane else None
+
+
+SOURCE = SuffixSource((".mhd", ".mha"), _clip, _collect)

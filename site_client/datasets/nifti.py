@@ -9,7 +9,6 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import nibabel
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 
 from shared.echo.frame import MillimetresPerPixel
 from site_client.datasets.levels import grey_bytes, unpack
-from site_client.datasets.raw import MAX_BYTES, RawClip, RawHeader, read_bytes, unnamed, unreadable
+from site_client.datasets.raw import MAX_BYTES, RawClip, SuffixSource, unreadable
 
 _GZIP = b"\x1f\x8b"
 _HEADER_OF_2 = {b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c"}  # 540, the size of a NIfTI-2 header
@@ -35,49 +34,18 @@ _FAULTS = (
 """What the foreign library raises on damaged files."""
 
 
-class NiftiSource:
-    """Files that end in .nii or .nii.gz."""
+def _clip(data: bytes) -> RawClip:
+    """Frames along the third axis, or along the fourth where the third is one; spacing in mm.
 
-    def recognises(self, path: Path) -> bool:
-        """Tell by suffix."""
-        return path.name.lower().endswith((".nii", ".nii.gz"))
-
-    def read(self, path: Path) -> bytes:
-        """Read the file."""
-        return read_bytes(path)
-
-    def open(self, data: bytes) -> "NiftiFile":
-        """Keep the bytes until they are decoded."""
-        return NiftiFile(data)
-
-
-SOURCE = NiftiSource()
-
-
-class NiftiFile:
-    """One picture or sequence."""
-
-    def __init__(self, data: bytes) -> None:
-        """Keep the file."""
-        self._data = data
-
-    def header(self) -> RawHeader:
-        """A patient of its own; description and other texts are not kept and not counted."""
-        return unnamed(self._data)
-
-    def clip(self) -> RawClip:
-        """Frames along the third axis, or along the fourth where the third is one; spacing in mm.
-
-        Raises:
-            EchoFedError: DATA_UNREADABLE, also for volumes and for colours.
-        """
-        with _reading_door():
-            data = self._data
-            if data[:2] == _GZIP:
-                data = unpack(data, MAX_BYTES, gzip=True)
-            kind = nibabel.Nifti2Image if data[:4] in _HEADER_OF_2 else nibabel.Nifti1Image
-            image = kind.from_bytes(data)
-            return RawClip(_frames(image), (), _spacing(image.header), _time_ms(image))
+    Raises:
+        EchoFedError: DATA_UNREADABLE, also for volumes and for colours.
+    """
+    with _reading_door():
+        if data[:2] == _GZIP:
+            data = unpack(data, MAX_BYTES, gzip=True)
+        kind = nibabel.Nifti2Image if data[:4] in _HEADER_OF_2 else nibabel.Nifti1Image
+        image = kind.from_bytes(data)
+        return RawClip(_frames(image), (), _spacing(image.header), _time_ms(image))
 
 
 @contextmanager
@@ -120,3 +88,6 @@ def _time_ms(image: Any) -> float | None:
         return None
     time_ms = float(image.header.get_zooms()[3]) * unit
     return time_ms if 0 < time_ms < 10_000 else None
+
+
+SOURCE = SuffixSource((".nii", ".nii.gz"), _clip)

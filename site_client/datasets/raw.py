@@ -1,7 +1,7 @@
 """A clip as its source wrote it, identity and all; it lives in memory only."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -103,6 +103,44 @@ def identity_of(patient: str, issuer: str = "") -> str:
     return f"id {issuer} {patient}"
 
 
-def unnamed(data: bytes) -> RawHeader:
-    """The header of a file that says nothing of a patient: each is a patient of its own."""
-    return RawHeader(f"picture {hashlib.sha256(data).hexdigest()}", {})
+@dataclass(frozen=True, slots=True)
+class SuffixSource:
+    """Files told by their suffix, each a clip of a patient of its own.
+
+    Args:
+        suffixes: in small letters, with the dot.
+        decode: what ``read`` gave -> the clip; raises an error of the thirties.
+        collect: all bytes of a clip.
+    """
+
+    suffixes: tuple[str, ...]
+    decode: Callable[[bytes], RawClip]
+    collect: Callable[[Path], bytes] = read_bytes
+
+    def recognises(self, path: Path) -> bool:
+        """Tell by suffix."""
+        return path.name.lower().endswith(self.suffixes)
+
+    def read(self, path: Path) -> bytes:
+        """Read the file and what it points at."""
+        return self.collect(path)
+
+    def open(self, data: bytes) -> "NamelessFile":
+        """Keep the bytes until they are decoded."""
+        return NamelessFile(data, self.decode)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NamelessFile:
+    """A file that says nothing of a patient; its titles and comments are not kept or counted."""
+
+    data: bytes
+    decode: Callable[[bytes], RawClip]
+
+    def header(self) -> RawHeader:
+        """A patient of its own."""
+        return RawHeader(f"picture {hashlib.sha256(self.data).hexdigest()}", {})
+
+    def clip(self) -> RawClip:
+        """Decode the pixels."""
+        return self.decode(self.data)

@@ -6,7 +6,6 @@ cannot make the library read other files.
 
 import io
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import av
@@ -14,9 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import Code, EchoFedError
-from site_client.datasets.raw import MAX_BYTES, RawClip, RawHeader, read_bytes, unnamed, unreadable
+from site_client.datasets.raw import MAX_BYTES, RawClip, SuffixSource, unreadable
 
-_SUFFIXES = {".avi", ".mp4", ".m4v", ".mov"}
 _WHOLE = (
     0.9  # share of the declared frames that must decode; containers differ by a few at the ends
 )
@@ -26,51 +24,21 @@ _FAULTS = (
 """What the foreign library raises on damaged files."""
 
 
-class VideoSource:
-    """Files with the suffix of a video."""
+def _clip(data: bytes) -> RawClip:
+    """All frames as grey, full range; no region and no scale are known.
 
-    def recognises(self, path: Path) -> bool:
-        """Tell by suffix."""
-        return path.suffix.lower() in _SUFFIXES
-
-    def read(self, path: Path) -> bytes:
-        """Read the file."""
-        return read_bytes(path)
-
-    def open(self, data: bytes) -> "VideoFile":
-        """Keep the bytes until they are decoded."""
-        return VideoFile(data)
-
-
-SOURCE = VideoSource()
-
-
-class VideoFile:
-    """One video; it says nothing of a patient."""
-
-    def __init__(self, data: bytes) -> None:
-        """Keep the file."""
-        self._data = data
-
-    def header(self) -> RawHeader:
-        """A patient of its own; titles and other tags are not kept and not counted."""
-        return unnamed(self._data)
-
-    def clip(self) -> RawClip:
-        """All frames as grey, full range; no region and no scale are known.
-
-        Raises:
-            EchoFedError: DATA_UNREADABLE, also for a video of which a tenth or more is missing;
-                FRAMES_MISSING.
-        """
-        try:
-            with av.open(io.BytesIO(self._data), format=_container(self._data)) as container:
-                pixels_THW, declared, rate = _decode(container)
-        except _FAULTS as error:
-            raise unreadable(f"does not decode as video ({type(error).__name__})") from None
-        if len(pixels_THW) < _WHOLE * declared:
-            raise unreadable(f"is cut off: {len(pixels_THW)} of {declared} frames decode")
-        return RawClip(pixels_THW, (), None, _frame_time_ms(rate, len(pixels_THW)))
+    Raises:
+        EchoFedError: DATA_UNREADABLE, also for a video of which a tenth or more is missing;
+            FRAMES_MISSING.
+    """
+    try:
+        with av.open(io.BytesIO(data), format=_container(data)) as container:
+            pixels_THW, declared, rate = _decode(container)
+    except _FAULTS as error:
+        raise unreadable(f"does not decode as video ({type(error).__name__})") from None
+    if len(pixels_THW) < _WHOLE * declared:
+        raise unreadable(f"is cut off: {len(pixels_THW)} of {declared} frames decode")
+    return RawClip(pixels_THW, (), None, _frame_time_ms(rate, len(pixels_THW)))
 
 
 def _container(data: bytes) -> str:
@@ -110,3 +78,6 @@ def _frame_time_ms(rate: Fraction | None, num_frames: int) -> float | None:
         return None
     time_ms = float(1000 / rate)
     return time_ms if 0 < time_ms < 10_000 else None
+
+
+SOURCE = SuffixSource((".avi", ".mp4", ".m4v", ".mov"), _clip)

@@ -1,6 +1,5 @@
 """Public sets become datasets by the name of their layout alone."""
 
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -205,12 +204,11 @@ def thinned(folder: Path, target: Path, num_files: int) -> Path:
 
 
 @pytest.mark.parametrize("name", REAL)
-def test_every_real_set_becomes_a_dataset(name: str, store: SiteStore, tmp_path: Path) -> None:
-    real = os.environ.get("ECHOFED_REAL_DATA")
-    if not real:
-        pytest.skip("ECHOFED_REAL_DATA is not set")
+def test_every_real_set_becomes_a_dataset(
+    name: str, store: SiteStore, tmp_path: Path, real_data: Path
+) -> None:
     layout, num_files, views = REAL[name]
-    report = run(store, thinned(Path(real) / name, tmp_path / "real", num_files), layout=layout)
+    report = run(store, thinned(real_data / name, tmp_path / "real", num_files), layout=layout)
     assert report.num_files == num_files
     assert {drop.code for drop in report.dropped} <= {"SECTOR_EMPTY"}
     assert len(report.manifest.clips) >= num_files / 2

@@ -1,4 +1,3 @@
-import os
 from pathlib import Path
 
 import numpy as np
@@ -64,11 +63,8 @@ def test_only_the_named_patients_are_read(tmp_path: Path) -> None:
     assert [int(still.pixels_HW.max()) for still in stills] == [10]
 
 
-def test_phantom_resembles_real_stills() -> None:
-    root = os.environ.get("ECHOFED_REAL_DATA")
-    if not root:
-        pytest.skip("ECHOFED_REAL_DATA is not set")
-    real = appearance(read_stills(Path(root) / "camus_a4c", patients=range(1, 201), limit=30))
+def test_phantom_resembles_real_stills(real_data: Path) -> None:
+    real = appearance(read_stills(real_data / "camus_a4c", patients=range(1, 201), limit=30))
     phantom = appearance(still for seed in range(12) for still in stills_of(clip_of(seed)))
     figures = compare(phantom, real)
     assert figures["histogram_intersection"] > 0.7

@@ -1,7 +1,6 @@
 """NIfTI files are read upright with their scale; what is damaged is refused without its name."""
 
 import gzip
-import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -108,13 +107,10 @@ def test_files_are_told_by_their_suffix() -> None:
     assert not SOURCE.recognises(Path("a.gz"))
 
 
-def test_camus_stands_upright_as_its_pictures_do() -> None:
-    real = os.environ.get("ECHOFED_REAL_DATA")
-    if not real:
-        pytest.skip("ECHOFED_REAL_DATA is not set")
-    stored_nifti = Path(real) / "camus_biplane" / "patient0001_4CH_ED.nii.gz"
+def test_camus_stands_upright_as_its_pictures_do(real_data: Path) -> None:
+    stored_nifti = real_data / "camus_biplane" / "patient0001_4CH_ED.nii.gz"
     clip = SOURCE.open(SOURCE.read(stored_nifti)).clip()
-    with Image.open(Path(real) / "camus_a4c" / "images" / "patient0001_4CH_ED.png") as picture:
+    with Image.open(real_data / "camus_a4c" / "images" / "patient0001_4CH_ED.png") as picture:
         upright = np.asarray(picture, np.float64)
         size = picture.size
     shrunk = np.asarray(Image.fromarray(clip.pixels_THW[0]).resize(size), np.float64)
