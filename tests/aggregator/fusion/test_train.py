@@ -41,7 +41,7 @@ def macro(fusion: ScoreFusion, joined: JoinedRows) -> float:
 def test_every_variant_beats_each_expert_and_every_untrained_baseline(
     trials: FusionTrials, joined: JoinedRows, variant: FusionVariant
 ) -> None:
-    report = compare(joined, {variant: trials.by_variant[variant].fusion})
+    report = compare(joined, {variant: trials.by_variant[variant].fusion}, {})
     fused = report.macro_f1.pop(f"fused {variant}")
     assert len(report.macro_f1) == 3 + 3
     assert fused > max(report.macro_f1.values())
@@ -51,7 +51,7 @@ def test_the_discrepancy_gate_prefers_the_expert_that_is_at_home(
     trials: FusionTrials, joined: JoinedRows
 ) -> None:
     fusion = trials.by_variant["discrepancy"].fusion
-    id_scores = compare(joined, {"discrepancy": fusion}).id_scores["discrepancy"]
+    id_scores = compare(joined, {"discrepancy": fusion}, {}).id_scores["discrepancy"]
     for rows, home in zip(joined.datasets, joined.blocks, strict=True):
         by_expert = id_scores[rows.name]
         assert max(by_expert, key=lambda expert: by_expert[expert]) == home.expert
