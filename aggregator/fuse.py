@@ -20,7 +20,7 @@ from aggregator.schema import Fusion
 from aggregator.state import iso
 from shared.echo.expert import save_checkpoint
 from shared.errors import Code, EchoFedError
-from shared.models.fusion import ScoreFusion
+from shared.models.fusion_weights import FusionModel
 from shared.settings import dump_settings
 
 log = logging.getLogger(__name__)
@@ -142,7 +142,7 @@ def _report(
     joined: JoinedRows, trials: FusionTrials, heads: Mapping[str, LinearHead]
 ) -> dict[str, Any]:
     """Held-out scores of the chosen variant by dataset, and of every method beside it."""
-    variants: dict[str, ScoreFusion] = {name: one.fusion for name, one in trials.by_variant.items()}
+    variants: dict[str, FusionModel] = {name: one.fusion for name, one in trials.by_variant.items()}
     found = compare(joined, variants, heads)
     chosen = found.scores.get(FUSED + trials.chosen, {})
     everyone = {block.expert: 1.0 for block in joined.blocks}  # what a fusion without a gate does

@@ -16,10 +16,10 @@ from scipy.linalg import solve
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-from aggregator.feature_bank import DatasetRows, JoinedRows, select_rows
+from aggregator.feature_bank import DatasetRows, JoinedRows
 from aggregator.fusion.baselines import LOG_FLOOR
-from aggregator.fusion.evaluate import is_scored
-from aggregator.fusion.sums import FeatureSpace, RowSums, chunks, pool, sum_rows, too_few
+from aggregator.fusion.rows import held_out_rows
+from aggregator.fusion.sums import FeatureSpace, RowSums, chunks, pool, sum_rows
 from shared.metrics import vocabulary_log_probabilities
 
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -117,7 +117,6 @@ def fit_nearest_mean(
 
 
 CLOSED_FORMS: dict[str, Fit] = {
-    "ridge": fit_ridge,
     "linear discriminant": fit_discriminant,
     "nearest mean": fit_nearest_mean,
 }
@@ -139,21 +138,27 @@ def fit_heads(
     """
     space = FeatureSpace(joined.blocks, num_random, seed)
     sums = [sum_rows(rows, space) for rows in joined.datasets]
-    held_out = [
-        select_rows(rows, kept_N)
-        for rows in joined.datasets
-        if (kept_N := is_scored(rows, "val")).any()
-    ]
-    if not held_out:
-        raise too_few("no dataset has a labelled validation row")
-    heads = {}
-    for name, fit in CLOSED_FORMS.items():
-        tried = [
-            _with_temperature(fit(sums, space, ridge=ridge, balance=balance), held_out)
-            for ridge in (RIDGES if fit is not fit_nearest_mean else RIDGES[:1])
-        ]
-        heads[name] = max(tried, key=lambda found: found[0])[1]
-    return heads
+    held_out = held_out_rows(joined)
+    return {
+        name: choose_head(fit, sums, held_out, space, balance=balance)
+        for name, fit in CLOSED_FORMS.items()
+    }
+
+
+def choose_head(
+    fit: Fit,
+    sums: Sequence[RowSums],
+    held_out: Sequence[DatasetRows],
+    space: FeatureSpace,
+    *,
+    balance: bool,
+) -> LinearHead:
+    """The head of the ridge and temperature that the labels of held-out rows agree with most."""
+    tried = (
+        _with_temperature(fit(sums, space, ridge=ridge, balance=balance), held_out)
+        for ridge in RIDGES
+    )
+    return max(tried, key=lambda found: found[0])[1]
 
 
 def _solve(

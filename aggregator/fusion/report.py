@@ -17,7 +17,8 @@ from aggregator.fusion.evaluate import (
     score_rows,
 )
 from shared.echo.manifest import Split
-from shared.models.fusion import ScoreFusion, union_views
+from shared.models.fused import union_views
+from shared.models.fusion_weights import FusionModel
 
 FUSED = "fused "
 """A fused variant is listed as this and its name; an expert alone as ``expert`` and its id."""
@@ -45,7 +46,7 @@ class FusionReport:
 
 def compare(
     joined: JoinedRows,
-    fusions: Mapping[str, ScoreFusion],
+    fusions: Mapping[str, FusionModel],
     heads: Mapping[str, LinearHead],
     *,
     split: Split = "test",
@@ -60,7 +61,7 @@ def compare(
     """
     scores: dict[str, dict[str, LevelScores]] = {}
     id_scores: dict[str, dict[str, dict[str, float]]] = {
-        variant: {} for variant, fusion in fusions.items() if fusion.gate is not None
+        variant: {} for variant, fusion in fusions.items() if fusion.has_id_scores
     }
     views = union_views(joined.blocks)
     for rows in joined.datasets:

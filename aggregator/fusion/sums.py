@@ -14,7 +14,7 @@ from aggregator.fusion.evaluate import is_scored
 from shared.echo.expert import Block
 from shared.echo.ontology import load_ontology
 from shared.errors import Code, EchoFedError
-from shared.models.fusion import union_views
+from shared.models.fused import union_views
 from shared.seeding import numpy_generator
 
 _CHUNK = 4096  # rows at a time, so that float64 copies stay small

@@ -8,7 +8,7 @@ import pytest
 from aggregator.feature_bank import DatasetRows, JoinedRows
 from aggregator.fusion.baselines import BASELINES, LOG_FLOOR, _log_odds, tell_alone
 from aggregator.fusion.report import compare
-from shared.models.fusion import union_views
+from shared.models.fused import union_views
 
 every_baseline = pytest.mark.parametrize("name", list(BASELINES))
 
