@@ -1,6 +1,8 @@
 """The open centre: settings, folders, state, ledger and bank, from its settings file."""
 
-from collections.abc import Sequence
+import fcntl
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +10,7 @@ from aggregator.authority import Authority
 from aggregator.feature_bank import FeatureBank
 from aggregator.settings import AggregatorSettings
 from aggregator.state import State, open_state
+from shared.errors import Code, EchoFedError
 from shared.ledger import Ledger
 from shared.settings import load_settings
 
@@ -57,3 +60,22 @@ def open_centre(config: Path, overrides: Sequence[str] = ()) -> Centre:
     return Centre(
         folder, settings, state, Ledger(folder / "ledger.sqlite"), FeatureBank(folder / "bank")
     )
+
+
+@contextmanager
+def alone(centre: Centre) -> Iterator[None]:
+    """Hold the centre's increment lock; it falls with the process that holds it.
+
+    Raises:
+        EchoFedError: RUN_FAILED where an increment, a fusion or a withdrawal is under way.
+    """
+    with (centre.folder / "increment.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise EchoFedError(
+                Code.RUN_FAILED,
+                "another increment, fusion or withdrawal is running",
+                "wait for it, or stop its run",
+            ) from error
+        yield

@@ -20,11 +20,12 @@ def fuse(
     as_json: JsonOption = False,
 ) -> None:
     """Train from stored exports, score on held-out features, register the candidate."""
+    from aggregator.centre import alone
     from aggregator.fuse import choose
     from aggregator.fuse import fuse as fuse_bank
 
     centre = open_for_command(config, overrides)
-    with progress("fuse", None) as advance:
+    with progress("fuse", None) as advance, alone(centre):
         row = fuse_bank(
             centre,
             choose(centre, ()),

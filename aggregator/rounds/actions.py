@@ -1,9 +1,6 @@
 """The actions of a Flower run: open the centre, bind the grid, run the rounds."""
 
-import fcntl
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -11,13 +8,12 @@ from typing import Any
 
 from flwr.serverapp import Grid
 
-from aggregator.centre import Centre, open_centre
+from aggregator.centre import Centre, alone, open_centre
 from aggregator.rounds import exchange
 from aggregator.rounds.delivery import run_delivery
 from aggregator.rounds.round import Ask
 from aggregator.schema import Step
 from aggregator.state import iso
-from shared.errors import Code, EchoFedError
 from shared.log import set_up_log
 
 
@@ -34,7 +30,7 @@ def increment(grid: Grid, config: Path, request: dict[str, Any]) -> dict[str, An
 
     centre, ask = _open(grid, config, request)
     name = str(request["increment"])
-    with _alone(centre):
+    with alone(centre):
         attempt = centre.state.next_attempt(name)
         seconds = max(0.0, time.time() - float(request["submitted"]))
         started = iso(datetime.fromtimestamp(time.time() - seconds, UTC))
@@ -63,16 +59,3 @@ def _gather(grid: Grid, centre: Centre) -> None:
     deadline = time.monotonic() + centre.settings.federation.gather_s
     while expected - exchange.online_sites(grid).keys() and time.monotonic() < deadline:
         time.sleep(exchange.POLL_S)
-
-
-@contextmanager
-def _alone(centre: Centre) -> Iterator[None]:
-    """Hold the centre's increment lock; it falls with the process that holds it."""
-    with (centre.folder / "increment.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise EchoFedError(
-                Code.RUN_FAILED, "another increment is running", "wait for it, or stop its run"
-            ) from error
-        yield
