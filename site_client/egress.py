@@ -151,6 +151,17 @@ class Egress:
         self._sent("inventory", self._site, json.dumps(document, sort_keys=True).encode())
         return document
 
+    def release_withdrawals(self) -> list[str]:
+        """Name what was withdrawn, to a recipient that was allowed to know of it."""
+        names = [
+            name
+            for name, consent in self._policy.datasets.items()
+            if consent.withdrawn is not None and self._recipient in consent.recipients
+        ]
+        if names:
+            self._sent("withdrawals", self._site, json.dumps(names).encode())
+        return names
+
     def release_receipt(self, document: Mapping[str, Any]) -> dict[str, Any]:
         """Let go how a request went: declared keys, and names only that the centre used itself."""
         if unknown := sorted(set(document) - _RECEIPT_KEYS):
@@ -168,6 +179,7 @@ class Egress:
         consents = [self._policy.datasets.get(dataset) for dataset in card.datasets]
         return all(
             consent is not None
+            and consent.withdrawn is None
             and self._recipient in consent.recipients
             and "expert_weights" in consent.artefacts
             and "fusion" in consent.purposes
@@ -181,6 +193,9 @@ class Egress:
             self._refuse(
                 Code.EGRESS_DENIED, dataset, artefact, "the policy does not name this dataset"
             )
+        if consent.withdrawn is not None:
+            reason = f"withdrawn on {consent.withdrawn}"
+            self._refuse(Code.DATASET_WITHDRAWN, dataset, artefact, reason)
         if self._recipient not in consent.recipients:
             self._refuse(Code.EGRESS_DENIED, dataset, artefact, "the recipient is not allowed")
         if consent.expires is not None and _today() > consent.expires:

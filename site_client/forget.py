@@ -4,21 +4,17 @@ The manifest is rewritten last: a run that ended half-way still finds the patien
 it again goes on from there; at worst the ledger then tells of it twice.
 """
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from shared.echo.expert import CARD_FILE, ExpertCard, read_expert_card
+from shared.echo.expert import ExpertCard
 from shared.echo.manifest import ClipRecord, DatasetManifest
 from shared.errors import Code, EchoFedError
-from shared.files import read_json
 from shared.ledger import Ledger
 from site_client.datasets.raw import identity_of
 from site_client.deidentify import Pseudonyms
 from site_client.rounds.exports import prune_exports
 from site_client.store import SiteStore
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +98,7 @@ def forget(
             f"no clip in {', '.join(datasets) or 'this site'} is of this patient",
             "check the id, and --issuer if the files name one; or it is done already",
         )
-    cards = _own_cards(store, site)
+    cards = [card for card in store.expert_cards() if card.site == site]
     return tuple(_forget_one(store, patient, manifest, cards, site) for manifest in holding)
 
 
@@ -138,17 +134,3 @@ def _forget_one(
     Ledger(store.ledger_path).append("patient.forgotten", done.document(), actor=site)
     store.save_manifest(after)
     return done
-
-
-def _own_cards(store: SiteStore, site: str) -> list[ExpertCard]:
-    """Cards of the experts trained here; a damaged one does not keep a patient from going."""
-    cards = []
-    for name in store.experts():
-        try:
-            card = read_expert_card(read_json(store.expert_folder(name) / CARD_FILE))
-        except EchoFedError as error:
-            log.warning("expert %s is not looked at: %s", name, error)
-            continue
-        if card.site == site:
-            cards.append(card)
-    return cards

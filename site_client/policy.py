@@ -28,6 +28,8 @@ class DatasetPolicy(Settings):
     """A label seen in fewer patients stays at the site."""
     expires: date | None = None
     """Day after which nothing of the dataset may leave; None for no end."""
+    withdrawn: date | None = None
+    """Day on which the dataset was withdrawn, by the command; nothing of it leaves any more."""
 
 
 class Policy(Settings):
@@ -58,3 +60,15 @@ def save_policy(policy: Policy, path: Path) -> None:
     """Write policy.yaml atomically."""
     text = yaml.safe_dump(dump_settings(policy), sort_keys=False)
     write_bytes(path, text.encode())
+
+
+def withdraw_dataset(path: Path, dataset: str, *, today: date) -> Policy:
+    """Mark a dataset as withdrawn in policy.yaml and return the new policy; the first day stays."""
+    policy = load_policy(path)
+    consent = policy.datasets.get(dataset, DatasetPolicy())
+    if consent.withdrawn is not None:
+        return policy
+    datasets = {**policy.datasets, dataset: consent.model_copy(update={"withdrawn": today})}
+    changed = policy.model_copy(update={"datasets": datasets, "revision": policy.revision + 1})
+    save_policy(changed, path)
+    return changed

@@ -2,9 +2,11 @@
 
 import difflib
 import json
+import logging
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,13 +14,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.echo.expert import CARD_FILE
+from shared.echo.expert import CARD_FILE, WEIGHTS_FILE, ExpertCard, read_expert_card
 from shared.echo.frame import MillimetresPerPixel
 from shared.echo.manifest import ClipRecord, DatasetManifest, load_manifest, save_manifest
 from shared.echo.sector import Fan
 from shared.errors import Code, EchoFedError
 from shared.files import load_arrays, read_json, save_arrays, sha256_hex, write_bytes, write_json
 
+log = logging.getLogger(__name__)
 MANIFEST_FILE = "manifest.json"
 CLIP_VERSION = 1
 _KEY_BYTES = 32
@@ -142,6 +145,20 @@ class SiteStore:
     def expert_folder(self, expert: str) -> Path:
         return self.root / "experts" / expert
 
+    def expert_cards(self) -> list[ExpertCard]:
+        """Cards of the experts at this site; a damaged one is passed over."""
+        cards = []
+        for name in self.experts():
+            try:
+                cards.append(read_expert_card(read_json(self.expert_folder(name) / CARD_FILE)))
+            except EchoFedError as error:
+                log.warning("expert %s is not looked at: %s", name, error)
+        return cards
+
+    def remove_expert(self, expert: str) -> None:
+        """Delete an expert that is here."""
+        _remove(self.require_expert(expert))
+
     def require_expert(self, expert: str) -> Path:
         """The folder of an expert that is here.
 
@@ -158,6 +175,13 @@ class SiteStore:
 
     def fusion_folder(self, fusion: str) -> Path:
         return self.root / "fusions" / fusion
+
+    def remove_fusion(self, fusion: str) -> None:
+        """Delete a fusion that is here; where it serves, nothing does from now on."""
+        folder = self.require_fusion(fusion)
+        if self.serving_fusion() == fusion:
+            (self.root / "serving.json").unlink()
+        _remove(folder)
 
     def require_fusion(self, fusion: str) -> Path:
         """The folder of a fusion that is here.
@@ -243,6 +267,12 @@ def require_name(name: str) -> None:
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file, in hex."""
     return sha256_hex(path.read_bytes())
+
+
+def _remove(folder: Path) -> None:
+    """The weights first: without its card, a folder would not be looked at again."""
+    (folder / WEIGHTS_FILE).unlink(missing_ok=True)
+    shutil.rmtree(folder)
 
 
 def _complete(folder: Path, marker: str) -> tuple[str, ...]:

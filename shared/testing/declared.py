@@ -68,6 +68,7 @@ BODIES: dict[str, Any] = {
     "query.presence": {"release": str, "received": {"*": str}},
     "query.describe": {
         "datasets": [_DESCRIPTION],
+        "withdrawn": _TEXTS,
         "inventory": {"experts": [{"id": str, "sha256": str}], "received": _TEXTS},
         "receipt": _RECEIPT,
     },

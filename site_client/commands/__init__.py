@@ -19,6 +19,7 @@ COMMANDS: Registry[Callable[..., None]] = Registry(
         "status": "site_client.commands.status:status",
         "federate": "site_client.commands.federate:federate",
         "forget": "site_client.commands.forget:forget",
+        "withdraw": "site_client.commands.withdraw:withdraw",
         "doctor": "site_client.commands.doctor:doctor",
     },
 )

@@ -42,17 +42,34 @@ def kept_export(
     return export
 
 
-def prune_exports(store: SiteStore, contents: Collection[str]) -> int:
-    """Drop the exports of contents that the site no longer has; return how many went."""
-    current = {content[:_HASH_CHARACTERS] for content in contents}
-    stale = [
-        path
-        for path in _folder(store).glob("*.safetensors")
-        if path.name.partition("-")[0] not in current
-    ]
+def prune_exports(
+    store: SiteStore, contents: Collection[str], *, experts: Collection[str] = ()
+) -> int:
+    """Drop the exports of contents that the site no longer has; return how many went.
+
+    Args:
+        store: the site's.
+        contents: hashes of the datasets' contents that stay.
+        experts: hashes of the weights of experts whose exports go as well.
+    """
+    stale = stale_exports(store, contents, experts=experts)
     for path in stale:
         path.unlink()
     return len(stale)
+
+
+def stale_exports(
+    store: SiteStore, contents: Collection[str], *, experts: Collection[str] = ()
+) -> list[Path]:
+    """The exports that ``prune_exports`` drops."""
+    current = {content[:_HASH_CHARACTERS] for content in contents}
+    gone = {weights[:_HASH_CHARACTERS] for weights in experts}
+    stale = []
+    for path in _folder(store).glob("*.safetensors"):
+        content, weights, _ = path.name.split("-", 2)
+        if content not in current or weights in gone:
+            stale.append(path)
+    return stale
 
 
 def _folder(store: SiteStore) -> Path:
