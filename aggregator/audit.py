@@ -4,19 +4,20 @@ from typing import Any
 
 from aggregator.centre import Centre
 from aggregator.model_registry import ModelRegistry
-from aggregator.serving import serving_fusion
+from aggregator.serving import WITHDRAWN, serving_fusion, unfinished_withdrawals
 from shared.echo.expert import load_expert, load_fusion
 from shared.errors import Code, EchoFedError
 
 
 def verify(centre: Centre, registry: ModelRegistry) -> dict[str, Any]:
-    """Check the ledger's chain, and registry, bank and checkpoints against it.
+    """Check the ledger's chain, and registry, bank, checkpoints and withdrawals against it.
 
     Raises:
         EchoFedError: LEDGER_BROKEN naming what does not agree, CHECKPOINT_CORRUPT for an altered
-            file.
+            file, RUN_FAILED for a withdrawal that was begun and not finished.
     """
     num_entries = centre.ledger.verify()
+    _expect_finished(centre)
     recorded: dict[str, set[str]] = {}
     for entry in centre.ledger.entries():
         if "sha256" in entry.body:
@@ -29,6 +30,7 @@ def verify(centre: Centre, registry: ModelRegistry) -> dict[str, Any]:
         "exports": _check_bank(centre, recorded.get("export.arrived", set())),
         "experts": _check_experts(centre, recorded.get("expert.arrived", set())),
         "fusions": _check_fusions(centre, recorded.get("fusion.registered", set())),
+        "withdrawals": expect_purged(centre),
     }
 
 
@@ -56,6 +58,32 @@ def expert_scores(centre: Centre, fusion: str = "") -> dict[str, Any]:
             for one in centre.state.evaluations(row.id)
         },
     }
+
+
+def expect_purged(centre: Centre) -> list[dict[str, Any]]:
+    """Every certificate of a withdrawal, once nothing that it calls purged is found here.
+
+    Raises:
+        EchoFedError: LEDGER_BROKEN.
+    """
+    kinds = ("experts", "fusions")
+    here = {path.name for kind in kinds for path in (centre.folder / kind).glob("*")}
+    here |= centre.bank.files() | {row.weights_sha256 for row in centre.state.experts()}
+    certificates = [entry for entry in centre.ledger.entries() if entry.kind == WITHDRAWN]
+    for entry in certificates:
+        experts = entry.body["purged_experts"]
+        purged = {*experts, *experts.values(), *entry.body["purged_fusions"]}
+        left = here & {*purged, *entry.body["purged_exports"]}
+        if left:
+            raise EchoFedError(
+                Code.LEDGER_BROKEN,
+                f"{len(left)} things withdrawn with {entry.body['dataset']} are here again",
+                "a backup was restored; remove what the certificate lists as purged",
+            )
+    return [
+        {"dataset": one.body["dataset"], "exact": one.body["exact"], "certificate": one.leaf}
+        for one in certificates
+    ]
 
 
 def _expect_served(centre: Centre, registry: ModelRegistry) -> None:
@@ -93,6 +121,15 @@ def _check_fusions(centre: Centre, recorded: set[str]) -> int:
         card, _ = load_fusion(centre.fusion_folder(row.id))
         _expect_recorded(card.weights_sha256, recorded, f"fusion {row.id}")
     return len(rows)
+
+
+def _expect_finished(centre: Centre) -> None:
+    for dataset in unfinished_withdrawals(centre.ledger):
+        raise EchoFedError(
+            Code.RUN_FAILED,
+            f"the withdrawal of {dataset} was begun and has no certificate",
+            f"run withdraw {dataset} once more; it goes on where it stood",
+        )
 
 
 def _expect_recorded(sha256: str, recorded: set[str], what: str) -> None:

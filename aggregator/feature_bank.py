@@ -4,7 +4,7 @@ Layout of the folder: ``<sha256>.safetensors`` per export and ``index.json``; an
 the index names it, so a death in between leaves a file that is written again, never half a bank.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -87,7 +87,7 @@ class JoinedRows:
 
 
 class FeatureBank:
-    """The store of accepted exports; it never changes one."""
+    """The store of accepted exports; it never changes one, and loses one by withdrawal only."""
 
     def __init__(self, root: Path) -> None:
         """Keep the folder, which need not exist yet."""
@@ -122,6 +122,24 @@ class FeatureBank:
         write_bytes(self._path(sha256), data)
         write_json(self._root / INDEX_FILE, to_document(_Index((*entries, entry))))
         return entry
+
+    def remove(self, hashes: Collection[str]) -> None:
+        """Drop the exports of these hashes for good, and every file that no entry names.
+
+        The index goes first, so that a death in between leaves files which the next call deletes.
+        """
+        entries = self.entries()
+        kept = tuple(entry for entry in entries if entry.sha256 not in hashes)
+        if len(kept) < len(entries):
+            write_json(self._root / INDEX_FILE, to_document(_Index(kept)))
+        named = {INDEX_FILE, *(self._path(entry.sha256).name for entry in kept)}
+        for path in self._root.glob("*"):
+            if path.name not in named:
+                path.unlink()
+
+    def files(self) -> frozenset[str]:
+        """Hashes in the names of the files that lie here, indexed or not."""
+        return frozenset(path.stem for path in self._root.glob("*.safetensors"))
 
     def entries(self) -> tuple[BankEntry, ...]:
         """All accepted exports in the order they came.

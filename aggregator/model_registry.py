@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from shared.errors import Code, EchoFedError
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+log = logging.getLogger(__name__)
 Alias = Literal["candidate", "serving"]
 _FOLDER = "fusion"  # of a run's artifacts
 _HISTORY = "serving_history"
@@ -120,6 +121,26 @@ class ModelRegistry:
         self._remember((*history[:-2], promotion))
         return promotion
 
+    def remove(self, fusions: Collection[str]) -> None:
+        """Delete the versions of these fusions with their aliases, and their runs with all figures.
+
+        What is gone already is passed over. Where the serving version goes, nothing serves.
+        """
+        client = self._client()
+        from mlflow.entities import ViewType
+
+        self._remember(_left_serving(self.history(), fusions))
+        for one in self.versions():
+            if one.fusion in fusions:
+                client.delete_model_version(self._name, one.version)
+        experiment = client.get_experiment_by_name(self._name)
+        for fusion in sorted(fusions):
+            query = f"tags.fusion = '{fusion}'"
+            for run in client.search_runs(
+                [experiment.experiment_id], query, run_view_type=ViewType.ALL
+            ):
+                self._erase_run(run.info)
+
     def current(self, alias: Alias) -> tuple[FusionCard, bytes]:
         """Card and weights of the version that an alias points at.
 
@@ -176,7 +197,7 @@ class ModelRegistry:
         time = now.isoformat(timespec="seconds")
         return Promotion(str(version), fusion, actor, reason[:100], time)
 
-    def _remember(self, history: tuple[Promotion, ...]) -> None:
+    def _remember(self, history: Sequence[Promotion]) -> None:
         entries = [asdict(promotion) for promotion in history[-_KEPT:]]
         self._client().set_registered_model_tag(self._name, _HISTORY, json.dumps(entries))
 
@@ -203,6 +224,21 @@ class ModelRegistry:
             client.log_artifacts(run.info.run_id, str(Path(folder) / _FOLDER), _FOLDER)
         client.set_terminated(run.info.run_id)
         return run
+
+    def _erase_run(self, run: Any) -> None:
+        """Artifacts, then figures; a tracking server keeps deleted figures until ``mlflow gc``."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        client = self._client()
+        get_artifact_repository(run.artifact_uri).delete_artifacts()
+        if run.lifecycle_stage == "active":
+            client.delete_run(run.run_id)
+        # what mlflow gc calls for a database; MLflow has no public call for it
+        erase = getattr(client._tracking_client.store, "_hard_delete_run", None)
+        if erase is None:
+            log.warning("run mlflow gc at the tracking server to erase run %s", run.run_id)
+        else:
+            erase(run.run_id)
 
     def _model_version(self, version: str) -> Any:
         from mlflow.exceptions import MlflowException
@@ -234,3 +270,14 @@ class ModelRegistry:
                 client.create_registered_model(self._name)
             self._opened = client
         return self._opened
+
+
+def _left_serving(history: Sequence[Promotion], gone: Collection[str]) -> list[Promotion]:
+    """What the ledger finds left, see ``aggregator.serving.left_serving``, as promotions."""
+    if not history or history[-1].fusion in gone:
+        return []
+    kept: list[Promotion] = []
+    for promotion in history:
+        if promotion.fusion not in gone and promotion.version not in [p.version for p in kept[-1:]]:
+            kept.append(promotion)
+    return kept

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from aggregator.centre import Centre
 from aggregator.model_registry import ModelRegistry
-from aggregator.serving import PROMOTED, ROLLED_BACK
+from aggregator.serving import PROMOTED, ROLLED_BACK, unfinished_withdrawals
 from shared.echo.expert import load_fusion
 from shared.errors import Code, EchoFedError
 
@@ -53,8 +53,10 @@ def promote(centre: Centre, fusion: str, *, actor: str, reason: str) -> str:
     """Let a registered fusion serve and return its version; the ledger keeps who and why.
 
     Raises:
-        EchoFedError: FUSION_UNKNOWN, or MODEL_UNKNOWN where it is not registered.
+        EchoFedError: FUSION_UNKNOWN, MODEL_UNKNOWN where it is not registered, or RUN_FAILED before
+            a withdrawal is finished.
     """
+    _expect_no_withdrawal(centre)
     row = centre.state.fusion(fusion)
     if not row.model_version:
         raise EchoFedError(
@@ -74,9 +76,21 @@ def rollback(centre: Centre, *, actor: str, reason: str) -> tuple[str, str]:
     """Let the fusion serve that did so before and return its id and version.
 
     Raises:
-        EchoFedError: MODEL_UNKNOWN where none served before.
+        EchoFedError: MODEL_UNKNOWN where none served before, RUN_FAILED before a withdrawal is
+            finished.
     """
+    _expect_no_withdrawal(centre)
     found = registry_of(centre).rollback(actor=actor, reason=reason, now=datetime.now(UTC))
     body = {"fusion": found.fusion, "version": found.version, "reason": reason}
     centre.ledger.append(ROLLED_BACK, body, actor=actor)
     return found.fusion, found.version
+
+
+def _expect_no_withdrawal(centre: Centre) -> None:
+    """Between begin and certificate the registry still knows what the ledger has taken back."""
+    for dataset in unfinished_withdrawals(centre.ledger):
+        raise EchoFedError(
+            Code.RUN_FAILED,
+            f"the withdrawal of {dataset} was begun and not finished",
+            f"run withdraw {dataset} once more; it goes on where it stood",
+        )

@@ -124,6 +124,22 @@ class Evaluation(Row):
     arrived: Mapped[str]
 
 
+class Withdrawal(Row):
+    """A dataset that its site took back; its name does not come again.
+
+    ``status`` is ``asked`` by its site, ``begun`` by an operator, or ``finished``; ``impact`` lists
+    what was affected, ``outcome`` is the report.
+    """
+
+    __tablename__ = "withdrawals"
+    site: Mapped[str] = mapped_column(primary_key=True)
+    dataset: Mapped[str] = mapped_column(primary_key=True)
+    status: Mapped[str]
+    since: Mapped[str]
+    impact: Mapped[dict[str, Any]] = mapped_column(default_factory=dict)
+    outcome: Mapped[dict[str, Any]] = mapped_column(default_factory=dict)
+
+
 Migration = Callable[[Connection], None]
 
 
@@ -131,7 +147,11 @@ def _create_tables(connection: Connection) -> None:
     Row.metadata.create_all(connection)
 
 
-MIGRATIONS: tuple[Migration, ...] = (_create_tables,)
+def _add_withdrawals(connection: Connection) -> None:
+    Row.metadata.tables["withdrawals"].create(connection, checkfirst=True)
+
+
+MIGRATIONS: tuple[Migration, ...] = (_create_tables, _add_withdrawals)
 """Step i leads from version i to i + 1; a released step is never edited, only followed."""
 STATE_VERSION = len(MIGRATIONS)
 

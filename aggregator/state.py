@@ -21,6 +21,7 @@ from aggregator.schema import (
     Row,
     Site,
     Step,
+    Withdrawal,
     migrate,
 )
 from shared.echo.expert import ExpertCard
@@ -197,6 +198,43 @@ class State:
         rows = self._all(Evaluation, Evaluation.site, Evaluation.dataset)
         return tuple(row for row in rows if row.fusion == fusion)
 
+    def ask_withdrawal(self, site: str, dataset: str, *, now: datetime) -> bool:
+        """A site takes a dataset back; False where that was known already."""
+        with Session(self._engine) as session, session.begin():
+            if session.get(Withdrawal, (site, dataset)) is not None:
+                return False
+            session.add(Withdrawal(site, dataset, "asked", iso(now)))
+            return True
+
+    def begin_withdrawal(self, row: Withdrawal) -> None:
+        """Note a withdrawal and, in the same transaction, drop all rows that it affects."""
+        experts = [one["expert"] for one in row.impact["experts"]]
+        fusions = [one["fusion"] for one in row.impact["fusions"]]
+        site, dataset = row.site, row.dataset
+        with Session(self._engine) as session, session.begin():
+            session.merge(row)
+            session.execute(delete(Announcement).where(*_is(Announcement, site, dataset)))
+            session.execute(delete(Evaluation).where(*_is(Evaluation, site, dataset)))
+            session.execute(delete(Evaluation).where(Evaluation.fusion.in_(fusions)))
+            session.execute(delete(Expert).where(Expert.id.in_(experts)))
+            session.execute(delete(Fusion).where(Fusion.id.in_(fusions)))
+            first = update(Announcement).where(Announcement.fused_in.in_(fusions))
+            session.execute(first.values(fused_in=""))
+            for increment in session.scalars(select(Increment)):
+                figures = increment.outcome.get("at_sites", ())
+                told = any((one["site"], one["dataset"]) == (site, dataset) for one in figures)
+                if told or increment.fusion in fusions:
+                    increment.outcome = {}
+
+    def finish_withdrawal(self, site: str, dataset: str, outcome: dict[str, Any]) -> None:
+        """All is purged and certified."""
+        where = (Withdrawal.site == site) & (Withdrawal.dataset == dataset)
+        self._update(Withdrawal, where, status="finished", outcome=outcome)
+
+    def withdrawals(self) -> tuple[Withdrawal, ...]:
+        """Every dataset that was taken back, the first one first."""
+        return self._all(Withdrawal, Withdrawal.since, Withdrawal.site, Withdrawal.dataset)
+
     def _all(self, kind: type[R], *order: Any) -> tuple[R, ...]:
         with Session(self._engine, expire_on_commit=False) as session:
             return tuple(session.scalars(select(kind).order_by(*order)))
@@ -244,6 +282,10 @@ def _tune_sqlite(connection: Any, _record: Any) -> None:
     cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
     cursor.execute("PRAGMA journal_mode = WAL")
     cursor.close()
+
+
+def _is(kind: type[Announcement] | type[Evaluation], site: str, dataset: str) -> tuple[Any, Any]:
+    return kind.site == site, kind.dataset == dataset
 
 
 def _announced_by(session: Session, site: str) -> Sequence[Announcement]:

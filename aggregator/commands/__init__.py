@@ -15,6 +15,7 @@ COMMANDS: Registry[Callable[..., None]] = Registry(
         "fuse": "aggregator.commands.fuse:fuse",
         "promote": "aggregator.commands.promote:promote",
         "rollback": "aggregator.commands.promote:rollback",
+        "withdraw": "aggregator.commands.withdraw:withdraw",
         "audit": "aggregator.commands.audit:audit",
     },
 )

@@ -48,12 +48,16 @@ def status(
             for row in centre.state.increments()
         ],
     }
+    document["withdrawals"] = [
+        {"dataset": f"{row.site}/{row.dataset}", "status": row.status, "since": row.since}
+        for row in centre.state.withdrawals()
+    ]
     document["not_yet_fused"] = [
         f"{row['site']}/{row['dataset']}"
         for row in document["datasets"]
         if not row["fused_in"] and not row["withdrawn"]
     ]
-    kinds = ("sites", "datasets", "experts", "fusions", "increments")
+    kinds = ("sites", "datasets", "experts", "fusions", "increments", "withdrawals")
     tables = [table("centre", ("what", "value"), _facts(document))]
     tables += [
         table(kind, tuple(document[kind][0]), [tuple(row.values()) for row in document[kind]])

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from aggregator.cards import expect_not_withdrawn, withdrawn_experts
 from aggregator.rounds.describe import Offer, Roll
 from aggregator.rounds.round import Round
 from shared.echo.expert import read_expert_card, save_checkpoint
@@ -21,6 +22,7 @@ def collect_experts(current: Round, roll: Roll) -> None:
         roll: what the sites offer.
     """
     known = {row.weights_sha256 for row in current.centre.state.experts()}
+    known |= set(withdrawn_experts(current.centre).values())
     wanted = {
         site: {offer.id: offer for offer in offers if offer.sha256 not in known}
         for site, offers in roll.offers.items()
@@ -66,6 +68,7 @@ def _store(
             f"expert {name!r} of site {site!r} is not the one it announced",
             "the site may train and announce it again",
         )
+    expect_not_withdrawn(current.centre, card)
     save_checkpoint(current.centre.expert_folder(expect_file_name(name)), card, weights)
     current.centre.state.add_expert(card, now=current.clock())
     return weights

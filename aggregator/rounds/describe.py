@@ -1,6 +1,7 @@
 """First round: every admitted site describes its datasets and names the experts it would send."""
 
 import json
+import logging
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -8,6 +9,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from aggregator.cards import withdrawn_datasets, withdrawn_experts, withdrawn_fusions
 from aggregator.rounds.round import Round
 from aggregator.schema import Announcement
 from aggregator.state import iso
@@ -15,6 +17,7 @@ from shared.echo.ontology import build_label_map
 from shared.errors import Code, EchoFedError
 from shared.payload import Payload
 
+log = logging.getLogger(__name__)
 REQUEST = "query.describe"
 
 
@@ -74,14 +77,18 @@ class _Inventory:
 
 
 def describe(current: Round) -> Roll:
-    """Ask every admitted site, whoever is connected; who does not answer is absent from now on."""
+    """Ask every admitted site, whoever is connected; who does not answer is absent from now on.
+
+    The request names what was withdrawn, so that sites drop their copies of it.
+    """
     roll = Roll({}, {}, {})
     state = current.centre.state
 
     def take(site: str, reply: Payload) -> None:
         receipt = current.tally.note_receipt(site, reply)
         now = current.clock()
-        parts = _datasets(site, reply.body)
+        _note_withdrawals(current, site, reply.body.get("withdrawn", []))
+        parts = _without_withdrawn(current, site, _datasets(site, reply.body))
         described = [_announcement(site, part, now=now) for part in parts]
         inventory: _Inventory = _read(_Inventory, reply.body.get("inventory"), site)
         state.note_seen(site, now=now)
@@ -93,10 +100,35 @@ def describe(current: Round) -> Roll:
         roll.received[site] = frozenset(inventory.received)
         roll.serving[site] = str(receipt.get("serving", ""))
 
-    current.collect(REQUEST, {site.code: Payload() for site in state.sites()}, take)
+    gone = sorted({*withdrawn_experts(current.centre), *withdrawn_fusions(current.centre)})
+    requests = {site.code: Payload({"withdrawn": gone}) for site in state.sites()}
+    current.collect(REQUEST, requests, take)
     for site in current.tally.absent:
         state.note_absent(site, now=current.clock())
     return roll
+
+
+def _note_withdrawals(current: Round, site: str, asked: object) -> None:
+    """Keep in mind what a site takes back of all that it announced; an operator carries it out."""
+    announced = (*current.centre.state.announcements(), *current.centre.state.withdrawn())
+    known = {row.dataset for row in announced if row.site == site}
+    for dataset in sorted(known.intersection(_read(list[str], asked, site))):
+        if current.centre.state.ask_withdrawal(site, dataset, now=current.clock()):
+            body = {"dataset": f"{site}/{dataset}"}
+            current.centre.ledger.append("withdrawal.asked", body, actor=site)
+            log.warning("%s/%s is withdrawn by its site: run withdraw", site, dataset)
+
+
+def _without_withdrawn(current: Round, site: str, parts: list[_Described]) -> list[_Described]:
+    """A name that was taken back does not come again; the refusal is recorded."""
+    gone = withdrawn_datasets(current.centre)
+    for part in parts:
+        if f"{site}/{part.dataset}" in gone:
+            error = EchoFedError(
+                Code.DATASET_WITHDRAWN, f"dataset {part.dataset!r} of site {site!r} was withdrawn"
+            )
+            current.tally.note_refusal("description", site, error, dataset=part.dataset)
+    return [part for part in parts if f"{site}/{part.dataset}" not in gone]
 
 
 def _datasets(site: str, body: Mapping[str, Any]) -> list[_Described]:

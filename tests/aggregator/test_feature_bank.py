@@ -75,6 +75,19 @@ def test_a_file_without_its_index_entry_is_taken_again(bank: FeatureBank, root: 
     assert len(bank.entries()) == 4
 
 
+def test_removal_takes_the_export_its_file_and_what_no_entry_names(
+    bank: FeatureBank, root: Path
+) -> None:
+    fill(bank)
+    going, *staying = bank.entries()
+    (root / f"{'0' * 64}.safetensors").write_bytes(b"of a run that died")
+    bank.remove({going.sha256})
+    assert bank.entries() == tuple(staying)
+    assert bank.files() == {entry.sha256 for entry in staying}
+    bank.remove({going.sha256})
+    assert bank.entries() == tuple(staying)
+
+
 def nan(export: FeatureExport) -> bytes:
     features_ND = export.features_ND.copy()
     features_ND[3, 1] = np.nan

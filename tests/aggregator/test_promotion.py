@@ -13,7 +13,7 @@ from aggregator.centre import Centre, open_centre
 from aggregator.fuse import choose, fuse
 from aggregator.promotion import candidate_fusion, promote, register, registry_of, rollback
 from aggregator.schema import Announcement, Fusion
-from aggregator.serving import promotions, serving_fusion
+from aggregator.serving import left_serving, promotions, serving_fusion
 from aggregator.state import iso
 from shared.errors import Code, EchoFedError
 from shared.files import sha256_hex
@@ -120,6 +120,22 @@ def test_promotion_and_rollback_agree_in_ledger_and_registry(
     with pytest.raises(EchoFedError) as caught:
         rollback(centre, actor="bo", reason="none left")
     assert caught.value.code is Code.MODEL_UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("served", "gone", "left"),
+    [
+        ("ab", "b", ""),  # an older one does not step in by itself
+        ("abc", "b", "ac"),
+        ("aba", "b", "a"),
+        ("ab", "x", "ab"),
+        ("", "a", ""),
+    ],
+)
+def test_what_is_left_after_a_withdrawal_is_decided_by_what_serves(
+    served: str, gone: str, left: str
+) -> None:
+    assert left_serving(list(served), list(gone)) == list(left)
 
 
 def test_a_fusion_that_was_never_registered_cannot_serve(centre: Centre) -> None:

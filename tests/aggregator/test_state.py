@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine, text
 
-from aggregator.schema import STATE_VERSION, Announcement, Evaluation, Fusion, Step
+from aggregator.schema import STATE_VERSION, Announcement, Evaluation, Fusion, Step, Withdrawal
 from aggregator.state import State, iso, open_state
 from shared.echo.expert import ExpertCard
 from shared.errors import Code, EchoFedError
@@ -50,6 +50,43 @@ def test_a_fresh_schema_has_the_current_version(tmp_path: Path) -> None:
     with engine.begin() as connection:
         assert connection.execute(text("SELECT version FROM meta")).scalar_one() == STATE_VERSION
     engine.dispose()
+
+
+def test_a_state_of_the_first_version_learns_of_withdrawals(tmp_path: Path) -> None:
+    first = open_state(tmp_path)
+    first.enrol("north", "sha256:aa", now=NOW)
+    first.close()
+    engine = create_engine(f"sqlite:///{tmp_path / 'state.sqlite'}")
+    with engine.begin() as connection:
+        connection.execute(text("DROP TABLE withdrawals"))
+        connection.execute(text("UPDATE meta SET version = 1"))
+    engine.dispose()
+    state = open_state(tmp_path)
+    assert state.withdrawals() == ()
+    assert [site.code for site in state.sites()] == ["north"]
+
+
+def test_a_withdrawal_that_was_asked_for_is_kept_once(state: State) -> None:
+    assert state.ask_withdrawal("north", "d1", now=NOW)
+    assert not state.ask_withdrawal("north", "d1", now=NOW + timedelta(hours=1))
+    (row,) = state.withdrawals()
+    assert (row.status, row.since) == ("asked", iso(NOW))
+
+
+def test_a_withdrawal_clears_figures_of_increments_and_where_others_were_fused(
+    state: State,
+) -> None:
+    state.announce("north", [announcement("d1", "h1"), announcement("d2", "h2")], now=NOW)
+    state.mark_fused("fusion-1", ["h1", "h2"])
+    for fusion, dataset in (("fusion-1", "d2"), ("fusion-2", "d1"), ("fusion-3", "d2")):
+        outcome = {"at_sites": [{"site": "north", "dataset": dataset, "macro_f1": 0.5}]}
+        row = state.open_increment(now=NOW)
+        state.close_increment(row.id, fusion=fusion, outcome=outcome, now=NOW)
+    impact: dict[str, Any] = {"experts": [], "fusions": [{"fusion": "fusion-1"}]}
+    state.begin_withdrawal(Withdrawal("north", "d1", "begun", iso(NOW), impact))
+    assert [bool(row.outcome) for row in state.increments()] == [False, False, True]
+    (row,) = state.announcements()
+    assert (row.dataset, row.fused_in) == ("d2", "")
 
 
 @pytest.mark.parametrize("url", ["nonsense", "unknowndb://host/x", "sqlite:////no/such/folder/x"])

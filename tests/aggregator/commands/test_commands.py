@@ -150,6 +150,32 @@ def test_fuse_registers_a_candidate_and_audit_holds(finished: Path) -> None:
     assert "north/echo" in shown.output
 
 
+def test_a_dry_run_of_a_withdrawal_shows_the_impact_and_changes_nothing(finished: Path) -> None:
+    def files() -> dict[Path, bytes]:
+        kept = (p for p in finished.parent.rglob("*") if p.is_file() and "sqlite" not in p.name)
+        return {path: path.read_bytes() for path in kept}
+
+    before, status = files(), document_of("status", "--config", finished)
+    words = ("withdraw", "south/echo", "--dry-run", "--config", finished)
+    impact = document_of(*words)["impact"]
+    assert [one["site"] for one in impact["experts"]] == ["south"]
+    assert (len(impact["exports"]), len(impact["fusions"]), impact["evaluations"]) == (3, 1, 2)
+    assert "trained on it" in run(*words).output
+    assert files() == before
+    assert document_of("status", "--config", finished) == status
+
+
+def test_a_withdrawal_ends_with_a_certificate_that_audit_finds(finished: Path) -> None:
+    words = ("withdraw", "south/echo", "--actor", "ada", "--config", finished)
+    shown = run(*words).output
+    assert "as if it had never been there" in shown
+    (row,) = document_of("status", "--config", finished)["withdrawals"]
+    assert (row["dataset"], row["status"]) == ("south/echo", "finished")
+    for again in (words, (*words, "--dry-run")):
+        assert error_of(*again).code is Code.NOTHING_TO_DO
+    assert error_of("withdraw", "north", "--config", finished).code is Code.DATASET_UNKNOWN
+
+
 def test_nothing_serves_before_a_promotion(finished: Path) -> None:
     words = ("--reason", "try", "--config", finished)
     assert error_of("promote", *words).code is Code.MODEL_UNKNOWN
