@@ -45,10 +45,14 @@ def main() -> None:
             log.info("%s %s %.4f %.2f CPU s", folder.name, method, macro_f1, cpu_s)
             rows.append(
                 {
-                    "folder": folder.name.replace("-", " "), "method": method, "macro_f1": f"{macro_f1:.4f}",
-                    "train_cpu_s": f"{cpu_s:.2f}", "origin": "phantom", "commit": commit,
+                    "folder": folder.name.replace("-", " "),
+                    "method": method,
+                    "macro_f1": f"{macro_f1:.4f}",
+                    "train_cpu_s": f"{cpu_s:.2f}",
+                    "origin": "phantom",
+                    "commit": commit,
                 }
-            )  # fmt: skip
+            )
     with OUT.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
