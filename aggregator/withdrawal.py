@@ -130,7 +130,8 @@ def _certify(centre: Centre, impact: Impact, again: Again, *, actor: str) -> Led
     fused: dict[str, Any] = {"why_none": again.why_none}
     if again.row is not None:
         card, _ = load_fusion(centre.fusion_folder(again.row.id))
-        fused = {"id": card.id, "sha256": card.weights_sha256, "recipe": again.row.recipe}
+        fused = {"id": card.id, "sha256": card.weights_sha256}
+        fused |= {"recipe": again.row.recipe, "trained": again.row.trained}
     body = {
         "dataset": impact.dataset,
         "purged_experts": {one.expert: one.sha256 for one in impact.experts},

@@ -14,6 +14,9 @@ def check(premises: Premises) -> Iterator[Finding]:
     yield fine(f"policy.yaml loads, revision {policy.revision}")
     here = premises.store.datasets()
     for name, consent in policy.datasets.items():
+        if consent.withdrawn is not None:
+            yield fine(f"dataset {name} was withdrawn on {consent.withdrawn}: nothing of it leaves")
+            continue
         if consent.expires is not None and consent.expires < premises.now.date():
             yield warn(
                 f"consent for dataset {name} ended on {consent.expires}: nothing of it leaves",

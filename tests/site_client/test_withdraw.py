@@ -128,6 +128,8 @@ def test_from_then_on_nothing_of_it_leaves_and_the_centre_is_told(store: SiteSto
     assert refused(lambda: egress.release_description(manifest)) is Code.DATASET_WITHDRAWN
     assert refused(lambda: egress.release_metrics({}, manifest)) is Code.DATASET_WITHDRAWN
     assert egress.release_withdrawals() == ["demo"]
+    again = add_expert(store, "north-again", "demo")
+    assert egress.release_inventory([again], received=[])["experts"] == []
     egress.release_description(store.manifest("more"))
     other = open_egress(policy_of(store), ledger, site="north", recipient="others")
     assert other.release_withdrawals() == []

@@ -96,6 +96,13 @@ def test_consent_that_ended_or_names_nothing_is_told(premises: Premises, faults:
     assert told[1].mend == "did you mean demo?"
 
 
+def test_a_withdrawn_dataset_is_stated_and_no_fault(premises: Premises, faults: Look) -> None:
+    gone = DatasetPolicy(expires=date(2020, 1, 1), withdrawn=date(2019, 1, 1))
+    save_policy(Policy(datasets={"demo": gone}), premises.policy)
+    assert faults(consent.check, premises) == []
+    assert any("2019-01-01" in finding.what for finding in consent.check(premises))
+
+
 def test_a_member_of_a_federation_is_told_what_keeps_it_silent(
     premises: Premises, faults: Look
 ) -> None:
