@@ -4,6 +4,7 @@ from shared.ledger import Ledger
 
 PROMOTED = "fusion.promoted"
 ROLLED_BACK = "fusion.rolled_back"
+REFUSED = "fusion.refused"
 
 
 def promotions(ledger: Ledger) -> tuple[str, ...]:
