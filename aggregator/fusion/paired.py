@@ -112,8 +112,12 @@ def _quantiles(
     after: Mapping[str, NDArray[np.float64]],
     clips: PairedClips,
 ) -> dict[str, tuple[float, float]]:
+    assert clips.before_PKK is not None
+    there = figures(clips.before_PKK.sum(axis=0), clips.labels)
     intervals = {}
     for name in figures(clips.after_PKK.sum(axis=0), clips.labels):
+        if name not in there:
+            continue
         low, high = np.nanquantile(after[name] - before[name], _INTERVAL)
         intervals[name] = (float(low), float(high))
     return intervals

@@ -264,3 +264,15 @@ def test_a_site_whose_content_changed_compares_with_nothing(centre: Centre) -> N
     tell(centre, spoilt, 10, "2" * 64)
     told = verdicts(assess(centre, spoilt).findings, "site")
     assert told["north/north-echo", "recall A4C"] == "not asked"
+
+
+def test_labels_that_a_site_tested_in_one_report_only_are_not_compared(centre: Centre) -> None:
+    good, spoilt = fusions(centre)
+    tell(centre, good, 40, "1" * 64)
+    tell(centre, spoilt, 40, "1" * 64)
+    (old,) = centre.state.evaluations(good)
+    old.document["confusion"] = [[40, 0], [0, 0]]
+    centre.state.add_evaluation(old)
+    told = verdicts(assess(centre, spoilt).findings, "site")
+    assert told["north/north-echo", "recall A4C"] == "holds"
+    assert told["north/north-echo", "recall A2C"] == "not asked"
