@@ -4,6 +4,7 @@ from typing import Any
 
 from aggregator.centre import Centre
 from aggregator.model_registry import ModelRegistry
+from aggregator.schema import Fusion
 from aggregator.serving import WITHDRAWN, serving_fusion, unfinished_withdrawals
 from shared.echo.expert import load_expert, load_fusion
 from shared.errors import Code, EchoFedError
@@ -44,10 +45,7 @@ def expert_scores(centre: Centre, fusion: str = "") -> dict[str, Any]:
     Raises:
         EchoFedError: FUSION_UNKNOWN, NOTHING_TO_DO where there is none yet.
     """
-    rows = centre.state.fusions()
-    if not rows:
-        raise EchoFedError(Code.NOTHING_TO_DO, "there is no fusion yet", "run increment first")
-    row = centre.state.fusion(fusion or rows[-1].id)
+    row = newest_fusion(centre, fusion)
     return {
         "fusion": row.id,
         "variant": row.report["variant"],
@@ -84,6 +82,18 @@ def expect_purged(centre: Centre) -> list[dict[str, Any]]:
         {"dataset": one.body["dataset"], "exact": one.body["exact"], "certificate": one.leaf}
         for one in certificates
     ]
+
+
+def newest_fusion(centre: Centre, fusion: str = "") -> Fusion:
+    """A fusion by id, the newest by default.
+
+    Raises:
+        EchoFedError: FUSION_UNKNOWN, NOTHING_TO_DO where there is none yet.
+    """
+    rows = centre.state.fusions()
+    if not rows:
+        raise EchoFedError(Code.NOTHING_TO_DO, "there is no fusion yet", "run increment first")
+    return centre.state.fusion(fusion) if fusion else rows[-1]
 
 
 def _expect_served(centre: Centre, registry: ModelRegistry) -> None:

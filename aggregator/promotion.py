@@ -2,9 +2,10 @@
 
 from datetime import UTC, datetime
 
+from aggregator.assessment import Assessment
 from aggregator.centre import Centre
 from aggregator.model_registry import ModelRegistry
-from aggregator.serving import PROMOTED, ROLLED_BACK, unfinished_withdrawals
+from aggregator.serving import PROMOTED, REFUSED, ROLLED_BACK, unfinished_withdrawals
 from shared.echo.expert import load_fusion
 from shared.errors import Code, EchoFedError
 
@@ -49,25 +50,40 @@ def candidate_fusion(centre: Centre) -> str:
     )
 
 
-def promote(centre: Centre, fusion: str, *, actor: str, reason: str) -> str:
-    """Let a registered fusion serve and return its version; the ledger keeps who and why.
+def promote(centre: Centre, assessment: Assessment, *, actor: str, reason: str) -> str:
+    """Let the assessed fusion serve, if the plan and an approver it names allow it.
+
+    Args:
+        centre: the open centre.
+        assessment: of the candidate, see ``assess``.
+        actor: who approves.
+        reason: why.
+
+    Returns:
+        The version that serves now.
 
     Raises:
-        EchoFedError: FUSION_UNKNOWN, MODEL_UNKNOWN where it is not registered, or RUN_FAILED before
-            a withdrawal is finished.
+        EchoFedError: FUSION_UNKNOWN, MODEL_UNKNOWN where it is not registered, RUN_FAILED before a
+            withdrawal is finished, APPROVER_UNKNOWN or CHANGE_REFUSED with an entry in the ledger;
+            the serving alias stays where it is.
     """
     _expect_no_withdrawal(centre)
-    row = centre.state.fusion(fusion)
+    row = centre.state.fusion(assessment.candidate)
     if not row.model_version:
         raise EchoFedError(
             Code.MODEL_UNKNOWN,
-            f"fusion {fusion} is not in the model registry",
+            f"fusion {row.id} is not in the model registry",
             "run increment or fuse; they register what they made",
         )
+    refusal = _refusal(assessment, actor)
+    if refusal is not None:
+        body = {**assessment.record(), "code": int(refusal.code), "reason": reason}
+        centre.ledger.append(REFUSED, body, actor=actor)
+        raise refusal
     promotion = registry_of(centre).promote(
         row.model_version, actor=actor, reason=reason, now=datetime.now(UTC)
     )
-    body = {"fusion": fusion, "version": promotion.version, "reason": reason}
+    body = {**assessment.record(), "version": promotion.version, "reason": reason}
     centre.ledger.append(PROMOTED, body, actor=actor)
     return promotion.version
 
@@ -94,3 +110,21 @@ def _expect_no_withdrawal(centre: Centre) -> None:
             f"the withdrawal of {dataset} was begun and not finished",
             f"run withdraw {dataset} once more; it goes on where it stood",
         )
+
+
+def _refusal(assessment: Assessment, actor: str) -> EchoFedError | None:
+    if not assessment.plan.may_approve(actor):
+        return EchoFedError(
+            Code.APPROVER_UNKNOWN,
+            f"the change plan does not let {actor!r} approve a promotion",
+            "let one of those named under approvers promote; see audit change",
+        )
+    if not assessment.refused:
+        return None
+    first, others = assessment.refused[0], len(assessment.refused) - 1
+    more = f", and {others} more" if others else ""
+    return EchoFedError(
+        Code.CHANGE_REFUSED,
+        f"fusion {assessment.candidate} does not meet the change plan: {first}{more}",
+        "see audit change; wait for better experts, or have the plan's owner change it beforehand",
+    )

@@ -9,6 +9,7 @@ ROLLED_BACK = "fusion.rolled_back"
 WITHDRAWAL_BEGUN = "withdrawal.begun"
 WITHDRAWN = "dataset.withdrawn"
 """The certificate of a withdrawal."""
+REFUSED = "fusion.refused"
 
 
 def promotions(ledger: Ledger) -> tuple[str, ...]:

@@ -71,9 +71,24 @@ def _store(
         raise EchoFedError(
             Code.WIRE_INVALID, f"site {site!r} reports on a dataset that nobody asked about", ""
         )
+    _expect_figures(site, document)
     current.centre.state.add_evaluation(
         Evaluation(fusion, site, row.dataset, row.hash, dict(document), iso(current.clock()))
     )
     current.tally.note_arrival(
         "evaluation", site, repr(sorted(document.items())).encode(), dataset=row.dataset
     )
+
+
+def _expect_figures(site: str, document: Mapping[str, Any]) -> None:
+    """Promotions are judged by the confusion: counts of at least one clip, label by label."""
+    labels, confusion = document.get("labels"), document.get("confusion")
+    rows = confusion if isinstance(confusion, list | tuple) else ()
+    cells = [cell for row in rows if isinstance(row, list | tuple) for cell in row]
+    num = len(labels) if isinstance(labels, list | tuple) else 0
+    is_square = len(rows) == num and len(cells) == num * num
+    are_counts = all(isinstance(cell, int) and cell >= 0 for cell in cells)
+    if not (is_square and are_counts and any(cells)):
+        raise EchoFedError(
+            Code.WIRE_INVALID, f"site {site!r} reports figures without a confusion of counts", ""
+        )

@@ -12,6 +12,7 @@ import yaml
 from plan import DemoPlan, Hospital, data_of, dataset_of, flatten
 from processes import CommandFailed, Processes, say
 
+from aggregator.change_plan import PLAN_FILE
 from shared.echo.manifest import SPLITS
 from shared.phantom.hospital import write_hospital
 
@@ -41,6 +42,7 @@ class Federation:
         settings = flatten({"fusion": {"seed": self.plan.seed, **self.plan.fusion}})
         command = ["echofed-aggregator", "init", *ports, *settings, *self.aggregator]
         self._bundle = str(self._processes.run("centre: init", command)["bundle"])
+        (self.out / PLAN_FILE).write_text(yaml.safe_dump(self.plan.change, sort_keys=False))
         self._processes.serve("centre", ["echofed-aggregator", "federate", *self.aggregator])
 
     def start_scans(self) -> None:
@@ -130,7 +132,7 @@ class Federation:
             except CommandFailed:
                 if attempt == 2:
                     raise
-        reason = ["--reason", "the demo's increment"]
+        reason = ["--reason", "the demo's increment", "--actor", self.plan.change["approvers"][0]]
         self._processes.run(
             "centre: promote", ["echofed-aggregator", "promote", *reason, *self.aggregator]
         )

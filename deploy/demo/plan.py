@@ -45,6 +45,8 @@ class DemoPlan(Settings):
     """Frames in a clip."""
     screen_correlation: Annotated[float, Field(ge=0, le=1)] = 0.0
     """How much the screen tells of the view."""
+    change: dict[str, Any]
+    """The centre's change plan; its first approver promotes."""
     ingest: dict[str, Any] = Field(default_factory=dict)
     """Settings of every site's ingest."""
     expert: dict[str, Any] = Field(default_factory=dict)

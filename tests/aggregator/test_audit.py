@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 
 from aggregator.audit import expert_scores, verify
 from aggregator.centre import Centre, open_centre
+from aggregator.change_control import assess
 from aggregator.promotion import promote, register, registry_of
 from shared.echo.expert import load_expert, save_checkpoint
 from shared.errors import Code, EchoFedError
@@ -26,7 +27,7 @@ def audited(grown: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     opened = open_centre(folder / "centre" / "aggregator.yaml")
     fusion = opened.state.fusions()[0].id
     register(opened, fusion)
-    promote(opened, fusion, actor="ada", reason="first")
+    promote(opened, assess(opened, fusion), actor="ada", reason="first")
     opened.state.close()
     return folder
 

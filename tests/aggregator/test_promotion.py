@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from aggregator.centre import Centre, open_centre
+from aggregator.change_control import assess
 from aggregator.fuse import choose, fuse
 from aggregator.promotion import candidate_fusion, promote, register, registry_of, rollback
 from aggregator.schema import Announcement, Fusion
@@ -108,9 +109,9 @@ def test_registering_marks_the_datasets_as_fused_once(centre: Centre, ids: tuple
 def test_promotion_and_rollback_agree_in_ledger_and_registry(
     centre: Centre, ids: tuple[str, str]
 ) -> None:
-    promote(centre, ids[0], actor="ada", reason="first")
-    promote(centre, ids[1], actor="ada", reason="better")
-    promote(centre, ids[1], actor="ada", reason="twice by mistake")
+    promote(centre, assess(centre, ids[0]), actor="ada", reason="first")
+    promote(centre, assess(centre, ids[1]), actor="ada", reason="better")
+    promote(centre, assess(centre, ids[1]), actor="ada", reason="twice by mistake")
     assert promotions(centre.ledger) == ids
     assert rollback(centre, actor="bo", reason="worse after all")[0] == ids[0]
     assert serving_fusion(centre.ledger) == ids[0]
@@ -141,5 +142,5 @@ def test_what_is_left_after_a_withdrawal_is_decided_by_what_serves(
 def test_a_fusion_that_was_never_registered_cannot_serve(centre: Centre) -> None:
     row = trained(centre, seed=3)
     with pytest.raises(EchoFedError) as caught:
-        promote(centre, row.id, actor="ada", reason="hurry")
+        promote(centre, assess(centre, row.id), actor="ada", reason="hurry")
     assert caught.value.code is Code.MODEL_UNKNOWN

@@ -15,6 +15,7 @@ import yaml
 
 from aggregator.audit import expect_purged, verify
 from aggregator.centre import Centre, alone, open_centre
+from aggregator.change_control import assess
 from aggregator.fuse import choose, fuse
 from aggregator.impact import find_impact
 from aggregator.model_registry import ModelRegistry
@@ -329,7 +330,7 @@ def test_what_served_serves_no_more_until_a_person_promotes(
     centre = furnish(tmp_path, ("north", "east", "south"))
     (first,) = centre.state.fusions()
     register(centre, first.id)
-    promote(centre, first.id, actor="ada", reason="first")
+    promote(centre, assess(centre, first.id), actor="ada", reason="first")
     registry = registry_of(centre)
     with monkeypatch.context() as patch:
         patch.setattr(ModelRegistry, "_erase_run", lambda *_: (_ for _ in ()).throw(Cut))
@@ -349,7 +350,7 @@ def test_what_served_serves_no_more_until_a_person_promotes(
     assert first.id.encode() not in left
     assert refused(lambda: rollback(centre, actor="bo", reason="")).code is Code.MODEL_UNKNOWN
     assert [one["dataset"] for one in verify(centre, registry)["withdrawals"]] == [EAST]
-    promote(centre, second, actor="ada", reason="second")
+    promote(centre, assess(centre, second), actor="ada", reason="second")
     assert verify(centre, registry)["serving"] == second
 
 

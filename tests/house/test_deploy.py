@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from aggregator.change_plan import ChangePlan
 from shared.echo.ontology import load_ontology
 from shared.phantom.planes import PLANES
-from shared.settings import load_settings
+from shared.settings import build_settings, load_settings
 from site_client.datasets.labels import read_label_map, read_label_rows
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -30,6 +31,13 @@ def test_the_demo_plan_names_scanners_and_views_that_exist() -> None:
     assert all(view in load_ontology().views for some in views for view in some)
     ranges = [range(s.first_patient, s.first_patient + s.num_patients) for s in specs]
     assert all(a.stop <= b.start for a, b in pairwise(ranges))
+
+
+def test_the_demos_change_plan_holds_and_names_who_promotes() -> None:
+    from plan import DemoPlan
+
+    demo = load_settings(DemoPlan, EXPERIMENTS / "demo.yaml")
+    assert build_settings(ChangePlan, demo.change).may_approve(demo.change["approvers"][0])
 
 
 def test_the_figures_plan_loads_and_its_overrides_fit_the_demo() -> None:

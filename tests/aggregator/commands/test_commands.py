@@ -62,6 +62,23 @@ def finished(tmp_path: Path, grown: Path) -> Path:
     return tmp_path / "aggregator.yaml"
 
 
+@pytest.fixture(scope="module")
+def fused(grown: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a centre with a candidate that was fitted in closed form, made once."""
+    folder = tmp_path_factory.mktemp("fused")
+    shutil.copytree(grown / "centre", folder, dirs_exist_ok=True)
+    quick = ("--set", "fusion.variants=[ridge]")
+    document_of("fuse", *quick, "--config", folder / "aggregator.yaml")
+    return folder
+
+
+@pytest.fixture
+def candidate(tmp_path: Path, fused: Path) -> Path:
+    """The settings of a centre with a candidate."""
+    shutil.copytree(fused, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "aggregator.yaml"
+
+
 def test_init_writes_free_ports_down(config: Path) -> None:
     text = config.read_text()
     assert "port: 0" not in text
@@ -180,6 +197,46 @@ def test_nothing_serves_before_a_promotion(finished: Path) -> None:
     words = ("--reason", "try", "--config", finished)
     assert error_of("promote", *words).code is Code.MODEL_UNKNOWN
     assert error_of("rollback", *words).code is Code.MODEL_UNKNOWN
+
+
+def test_a_promotion_shows_its_assessment_first(candidate: Path) -> None:
+    words = ("--reason", "first", "--actor", "ada", "--config", candidate)
+    document = document_of("promote", *words)
+    assert document["delivery"] is None  # federate does not run
+    assert document["assessment"]["candidate"] == document["fusion"]
+    assert document["assessment"]["serving"] == ""
+    assert document["assessment"]["refused"] == []
+    again = document_of("audit", "change", "--config", candidate)
+    assert again["serving"] == again["candidate"] == document["fusion"]
+    assert again["unreported"] == ["north/echo", "south/echo"]  # fuse asks no site
+    assert "may be promoted" in run("audit", "change", "--config", candidate).output
+
+
+@pytest.mark.parametrize(
+    ("plan", "code"),
+    [
+        ("{approvers: [bo]}", Code.APPROVER_UNKNOWN),
+        ("{approvers: [ada], uncertain: refuse}", Code.CHANGE_REFUSED),
+        ("{everywhere: {recall: {floor: 0.5}}}", Code.CONFIG_INVALID),
+    ],
+)
+def test_a_refused_promotion_leaves_nothing_serving(candidate: Path, plan: str, code: Code) -> None:
+    (candidate.parent / "change_plan.yaml").write_text(plan)
+    words = ("promote", "--reason", "try", "--actor", "ada", "--config", candidate)
+    result = run(*words, "--json")
+    assert isinstance(result.exception, EchoFedError)
+    assert result.exception.code is code
+    assert result.exception.hint
+    if code is Code.CHANGE_REFUSED:
+        assert json.loads(result.stdout)["assessment"]["refused"]
+        assert "too few" in run(*words).output
+    assert document_of("status", "--config", candidate)["serving"] is None
+
+
+def test_audit_order_tells_how_far_other_orders_lie_apart(candidate: Path) -> None:
+    document = document_of("audit", "order", "--config", candidate)
+    assert (document["variant"], document["spread"]) == ("ridge", 0.0)
+    assert len(document["macro_f1"]) == 5
 
 
 def test_a_promotion_needs_a_reason(finished: Path) -> None:

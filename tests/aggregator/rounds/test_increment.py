@@ -192,3 +192,18 @@ def test_a_late_site_gets_the_serving_fusion_with_the_next_increment(after_one) 
     after_one.increment()
     serving = {name: site.store.serving_fusion() for name, site in after_one.sites.items()}
     assert serving == {"north": first, "south": first}
+
+
+def test_figures_without_a_confusion_of_counts_are_refused(federation) -> None:
+    def telling(confusion: object) -> Any:
+        def tamper(reply: Payload) -> Payload:
+            metrics = [{**one, "confusion": confusion} for one in reply.body["metrics"]]
+            return Payload({**reply.body, "metrics": metrics}, reply.blobs)
+
+        return tamper
+
+    federation.tampers["north", "evaluate.fusion"] = telling([[0, 0], [0, 0]])
+    federation.tampers["south", "evaluate.fusion"] = telling([[1, 0], [-1, 2]])
+    outcome = federation.increment()
+    assert outcome["at_sites"] == []
+    assert [one["code"] for one in outcome["refused"]] == 2 * [int(Code.WIRE_INVALID)]
