@@ -42,11 +42,17 @@ def fit_union_head(
     windows = fusion.named_weights()
     for name, values in _head_weights(head).items():
         windows[name].copy_(torch.from_numpy(values))
-    for place, block in enumerate(joined.blocks):
+    fit_id_scores(fusion, held_out)
+    return fusion.eval()
+
+
+def fit_id_scores(fusion: UnionHead, held_out: Sequence[DatasetRows]) -> None:
+    """Fit the id scores in place, each expert by itself, on labelled validation rows."""
+    windows = fusion.named_weights()
+    for place, block in enumerate(fusion.blocks):
         weight_L, bias = fit_competence(held_out, place, block)
         windows[f"gate/{block.expert}/weight"].copy_(torch.from_numpy(weight_L))
         windows[f"gate/{block.expert}/bias"].fill_(bias)
-    return fusion.eval()
 
 
 def fit_competence(
