@@ -34,6 +34,10 @@ ID_SCORE = "id score "
 """An expert's own id score is listed as this and the variant's name."""
 FUSED_ID = "fused id "
 """The fused id scalar is listed as this and the variant's name."""
+NEAREST = "nearest "
+"""The highest evidence among experts, each in deviations of its own training rows."""
+DISCREPANCY = "discrepancy"
+"""The mean over layers of what the site computed."""
 _KEPT = 0.95  # share of home rows that the threshold of FPR95 lets in
 
 
@@ -54,6 +58,8 @@ class Separation:
 
 BySource = dict[str, dict[Kind, Separation]]
 """Evidence, id score or fused id -> kind -> figures; a kind without rows is left out."""
+_Fitted = dict[str, tuple[Evidence, float, float]]
+_Told = dict[str, NDArray[np.float64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +86,11 @@ def scorecard(
 ) -> Scorecard:
     """Measure all evidence, id scores and fused id scalars on the same held-out rows.
 
-    The fused scalar is asked with one expert after the other taken out of the fusion, as if its
-    scanner had never been seen: its datasets are then foreign and those of the others home. Id
-    scores of ``ridge`` are fitted again without those datasets; a trained gate has seen them, so
-    its figures are too good.
+    The fused scalar and the nearest evidence are asked with one expert after the other taken out,
+    as if its scanner had never been seen: its datasets are then foreign and those of the others
+    home. Id scores of ``ridge`` are fitted again without those datasets; a trained gate has seen
+    them, so its figures are too good. The same holds for an expert's own id score, which was
+    fitted with validation rows of all datasets.
 
     Args:
         joined: rows of all datasets, experts in the order of the fusions' blocks.
@@ -92,21 +99,26 @@ def scorecard(
         split: which rows count.
     """
     scored = [select_rows(rows, is_scored(rows, split)) for rows in joined.datasets]
-    experts: dict[str, BySource] = {}
+    fitted: list[_Fitted] = []
     refused: dict[str, str] = {}
     for place, block in enumerate(joined.blocks):
-        home = frozenset(homes.get(block.expert, ()))
-        fitted: dict[str, Evidence] = {}
         try:
-            own = own_training_rows(joined, place, home)
-            fitted = {name: EVIDENCE[name].fit(own) for name in EVIDENCE.names()}
+            fitted.append(_fit(joined, place, homes.get(block.expert, ())))
         except EchoFedError as error:  # of too few patients, say; the fusion is none the worse
             refused[block.expert] = error.code.name
-        seen = [rows for rows in scored if rows.available[place]]
-        told = [_tell(rows, place, fitted, fusions) for rows in seen]
-        marks = [_mark(rows, joined, [block], rows.name in home) for rows in seen]
-        experts[block.expert] = _separate(told, marks)
-        experts[block.expert] |= _leave_out(joined, place, homes, fusions, scored)
+            fitted.append({})
+    told = [
+        [_tell(rows, place, fitted[place], fusions) for rows in scored]
+        for place in range(len(joined.blocks))
+    ]
+    experts: dict[str, BySource] = {}
+    for place, block in enumerate(joined.blocks):
+        marks = _mark(scored, joined, [block], homes)
+        without = [other for other in joined.blocks if other is not block]
+        experts[block.expert] = _separate(told[place], marks) | _separate(
+            _tell_without(joined, place, homes, fusions, scored, told),
+            _mark(scored, joined, without, homes),
+        )
     return Scorecard(split, experts, _average(experts), refused)
 
 
@@ -138,46 +150,63 @@ def fused_id_scalar(fusion: FusionModel, id_scores_NE: NDArray[np.float64]) -> N
     return largest_N
 
 
+def _fit(joined: JoinedRows, place: int, home: Collection[str]) -> _Fitted:
+    """All evidence of one expert, with its mean and deviation over its own training rows."""
+    own = own_training_rows(joined, place, home)
+    fitted: _Fitted = {}
+    for name in EVIDENCE.names():
+        evidence = EVIDENCE[name].fit(own)
+        value_N = evidence.score(own.features_ND, own.logits_NC)
+        fitted[name] = evidence, float(value_N.mean()), float(value_N.std()) or 1.0
+    return fitted
+
+
 def _tell(
-    rows: DatasetRows,
-    place: int,
-    fitted: Mapping[str, Evidence],
-    fusions: Mapping[str, FusionModel],
-) -> dict[str, NDArray[np.float64]]:
-    """What every evidence of one expert says of the rows of a dataset."""
-    told = {"discrepancy": rows.evidence[place].mean(axis=1, dtype=np.float64)}
-    for name, evidence in fitted.items():
-        told[name] = evidence.score(rows.features[place], rows.logits[place])
+    rows: DatasetRows, place: int, fitted: _Fitted, fusions: Mapping[str, FusionModel]
+) -> _Told:
+    """What every evidence of one expert says of a dataset; nothing where it did not see it."""
+    if not rows.available[place]:
+        return {}
+    told = {DISCREPANCY: rows.evidence[place].mean(axis=1, dtype=np.float64)}
+    for name, (evidence, mean, sd) in fitted.items():
+        told[name] = (evidence.score(rows.features[place], rows.logits[place]) - mean) / sd
     for variant, fusion in fusions.items():
         if fusion.has_id_scores:
             told[ID_SCORE + variant] = fuse_rows(fusion, rows).id_scores_NE[:, place]
     return told
 
 
-def _leave_out(
+def _tell_without(
     joined: JoinedRows,
     place: int,
     homes: Mapping[str, Collection[str]],
     fusions: Mapping[str, FusionModel],
     scored: Sequence[DatasetRows],
-) -> BySource:
-    """The fused scalars of the fusions without one expert."""
-    others = [block for block in joined.blocks if block is not joined.blocks[place]]
-    home = {name for block in others for name in homes.get(block.expert, ())}
-    known = replace(joined, datasets=tuple(r for r in joined.datasets if r.name in home))
-    without = [_without(rows, place) for rows in scored]
-    seen = [rows for rows in without if any(rows.available)]
-    if not (others and known.datasets):
-        return {}
-    told: list[dict[str, NDArray[np.float64]]] = [{} for _ in seen]
-    for variant, fusion in fusions.items():
-        if not fusion.has_id_scores:
+    told: Sequence[Sequence[_Told]],
+) -> list[_Told]:
+    """By dataset, what the fusions say without one expert, and the nearest of the other experts."""
+    others = [other for other in range(len(joined.blocks)) if other != place]
+    home = {name for other in others for name in homes.get(joined.blocks[other].expert, ())}
+    known = [rows for rows in joined.datasets if rows.name in home]
+    asked = {
+        variant: _refit(fusion, known) if isinstance(fusion, UnionHead) else fusion
+        for variant, fusion in fusions.items()
+        if fusion.has_id_scores
+    }
+    found: list[_Told] = []
+    for number, rows in enumerate(scored):
+        left = _without(rows, place)
+        found.append({})
+        if not any(left.available):
             continue
-        asked = _refit(fusion, known) if isinstance(fusion, UnionHead) else fusion
-        for rows, by_source in zip(seen, told, strict=True):
-            id_scores_NE = fuse_rows(asked, rows).id_scores_NE
-            by_source[FUSED_ID + variant] = fused_id_scalar(fusion, id_scores_NE)
-    return _separate(told, [_mark(rows, joined, others, rows.name in home) for rows in seen])
+        for variant, fusion in asked.items():
+            id_scores_NE = fuse_rows(fusion, left).id_scores_NE
+            found[-1][FUSED_ID + variant] = fused_id_scalar(fusion, id_scores_NE)
+        for name in EVIDENCE.names():
+            values = [told[other][number][name] for other in others if name in told[other][number]]
+            if values:
+                found[-1][NEAREST + name] = np.max(values, axis=0)
+    return found
 
 
 def _without(rows: DatasetRows, place: int) -> DatasetRows:
@@ -187,43 +216,49 @@ def _without(rows: DatasetRows, place: int) -> DatasetRows:
     return replace(rows, available=tuple(available))
 
 
-def _refit(fusion: UnionHead, known: JoinedRows) -> UnionHead:
+def _refit(fusion: UnionHead, known: Sequence[DatasetRows]) -> UnionHead:
     """The same head, its id scores fitted on the validation rows of the known datasets alone."""
     again = UnionHead(fusion.blocks)
     copy_shared(fusion, again)
-    marked = [(rows, is_scored(rows, "val")) for rows in known.datasets]
+    marked = [(rows, is_scored(rows, "val")) for rows in known]
     fit_id_scores(again, [select_rows(rows, keep_N) for rows, keep_N in marked if keep_N.any()])
     return again.eval()
 
 
 def _mark(
-    rows: DatasetRows, joined: JoinedRows, owners: Sequence[Block], is_home: bool
-) -> NDArray[np.str_]:
-    """``home`` or the kind of foreign row (N); empty where a label covers owned and other views."""
+    scored: Sequence[DatasetRows],
+    joined: JoinedRows,
+    owners: Sequence[Block],
+    homes: Mapping[str, Collection[str]],
+) -> list[NDArray[np.str_]]:
+    """By dataset, ``home`` or the kind of foreign row to these experts (N).
+
+    Empty where a label covers views that they own and others too.
+    """
     ontology = load_ontology()
     owned = {view for block in owners for view in block.views}
-    mark_K = []
-    for nodes in rows.label_views:
-        covered = ontology.covered(nodes, union_views(joined.blocks))
-        wider = any(ontology.is_at_or_below(node, view) for node in nodes for view in owned)
-        if covered and covered <= owned:
-            mark_K.append(HOME if is_home else "new scanner")
-        else:
-            mark_K.append("" if covered & owned or wider else "unseen view")
-    marks_N: NDArray[np.str_] = np.array(mark_K)[rows.label_N]
-    return marks_N
+    home = {name for block in owners for name in homes.get(block.expert, ())}
+    marks = []
+    for rows in scored:
+        mark_K = []
+        for nodes in rows.label_views:
+            covered = ontology.covered(nodes, union_views(joined.blocks))
+            wider = any(ontology.is_at_or_below(node, view) for node in nodes for view in owned)
+            if covered and covered <= owned:
+                mark_K.append(HOME if rows.name in home else "new scanner")
+            else:
+                mark_K.append("" if covered & owned or wider else "unseen view")
+        marks.append(np.array(mark_K, dtype=np.str_)[rows.label_N])
+    return marks
 
 
-def _separate(
-    told: Sequence[Mapping[str, NDArray[np.float64]]], marks: Sequence[NDArray[np.str_]]
-) -> BySource:
+def _separate(told: Sequence[_Told], marks: Sequence[NDArray[np.str_]]) -> BySource:
     """Put the datasets below each other and compare home rows with either kind."""
-    if not told:
-        return {}
-    mark_N = np.concatenate(marks)
     found: BySource = {}
-    for source in told[0]:
-        value_N = np.concatenate([by_source[source] for by_source in told])
+    for source in dict.fromkeys(source for by_source in told for source in by_source):
+        held = [place for place, by_source in enumerate(told) if source in by_source]
+        value_N = np.concatenate([told[place][source] for place in held])
+        mark_N = np.concatenate([marks[place] for place in held])
         by_kind = {
             kind: separation(value_N[mark_N == HOME], value_N[mark_N == kind]) for kind in KINDS
         }
