@@ -20,6 +20,7 @@ from shared.evidence.energy import Energy
 from shared.models.union_head import UnionHead
 
 _NO_ROWS = -1e3  # logit of a view without a training row
+_ROUNDING = 1e-5  # deviation that float32 evidence (in deviations) and energy (in nats) can feign
 
 
 def fit_union_head(
@@ -74,7 +75,7 @@ def fit_competence(
     """
     seen = [rows for rows in held_out if rows.available[place]]
     is_right_N = np.concatenate(
-        [np.zeros(0, np.bool_), *(_is_right(rows, place, block) for rows in seen)]
+        [np.zeros(0, np.bool_), *(is_right(rows, place, block) for rows in seen)]
     )
     num_right = int(is_right_N.sum())
     if num_right in (0, len(is_right_N)):
@@ -82,7 +83,7 @@ def fit_competence(
         return np.zeros(block.num_evidence + 1), float(np.log(odds))
     told_NI = np.concatenate([_inputs(rows, place) for rows in seen])
     mean_I, sd_I = told_NI.mean(axis=0), told_NI.std(axis=0)
-    sd_I = np.where(sd_I > 0, sd_I, 1.0)
+    sd_I = np.where(sd_I > _ROUNDING, sd_I, 1.0)
     weight_N = np.concatenate(
         [np.full(len(rows.label_N), 1.0 / len(rows.label_N)) for rows in seen]
     )
@@ -90,6 +91,18 @@ def fit_competence(
     model.fit((told_NI - mean_I) / sd_I, is_right_N, weight_N * len(weight_N) / len(seen))
     weight_I = model.coef_[0] / sd_I
     return weight_I, float(model.intercept_[0] - weight_I @ mean_I)
+
+
+def is_right(rows: DatasetRows, place: int, block: Block) -> NDArray[np.bool_]:
+    """Whether the expert's most probable view is one that the label covers (N)."""
+    ontology = load_ontology()
+    covers_KC = np.zeros((len(rows.labels), len(block.views)), dtype=np.bool_)
+    for label, nodes in enumerate(rows.label_views):
+        covered = ontology.covered(nodes, block.views)
+        covers_KC[label] = [view in covered for view in block.views]
+    told_N = rows.logits[place].argmax(axis=1)
+    is_right_N: NDArray[np.bool_] = covers_KC[rows.label_N, told_N]
+    return is_right_N
 
 
 def _inputs(rows: DatasetRows, place: int) -> NDArray[np.float64]:
@@ -113,15 +126,3 @@ def _head_weights(head: LinearHead) -> dict[str, NDArray[np.float64]]:
             weight_D = head.weight_DV[part, column] / head.temperature
             names[f"head/{block.expert}/weight/{view}"] = weight_D
     return names
-
-
-def _is_right(rows: DatasetRows, place: int, block: Block) -> NDArray[np.bool_]:
-    """Whether the expert's most probable view is one that the label covers (N)."""
-    ontology = load_ontology()
-    covers_KC = np.zeros((len(rows.labels), len(block.views)), dtype=np.bool_)
-    for label, nodes in enumerate(rows.label_views):
-        covered = ontology.covered(nodes, block.views)
-        covers_KC[label] = [view in covered for view in block.views]
-    told_N = rows.logits[place].argmax(axis=1)
-    is_right_N: NDArray[np.bool_] = covers_KC[rows.label_N, told_N]
-    return is_right_N
