@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-SHRINKAGE = 0.01  # of correlations; see tests/bench/measure_evidence.py
+SHRINKAGE = 0.01  # of correlations; of 0 to 1 about the best on validation rows of phantom banks
 _ROUNDING = 1e-10  # a column or direction varies if it is above this share of the largest
 
 

@@ -13,7 +13,7 @@ from scipy.special import logsumexp
 
 from shared.evidence.rows import OwnRows
 
-_EXPLAINED = 0.99  # share of the variance that the principal subspace holds
+_EXPLAINED = 0.99  # of the variance; of 0.5 to 0.99 the best on validation rows of phantom banks
 
 
 @dataclass(frozen=True, slots=True, eq=False)

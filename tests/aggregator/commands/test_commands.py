@@ -148,6 +148,8 @@ def test_fuse_registers_a_candidate_and_audit_holds(finished: Path) -> None:
     assert scores["fusion"] == document["fusion"]
     shown = run("audit", "experts", "--config", finished)
     assert "north/echo" in shown.output
+    assert "mean over experts" in shown.output
+    assert "calibration error of discrepancy" in shown.output
 
 
 def test_nothing_serves_before_a_promotion(finished: Path) -> None:
