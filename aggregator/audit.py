@@ -36,7 +36,9 @@ def verify(centre: Centre, registry: ModelRegistry) -> dict[str, Any]:
 
 
 def expert_scores(centre: Centre, fusion: str = "") -> dict[str, Any]:
-    """Mean id score of each expert in each dataset, by gated variant, and at the sites.
+    """Mean id scores by gated variant and at the sites, the scorecard of evidence, calibration.
+
+    The last two are empty for a fusion of a release that did not measure them.
 
     Args:
         centre: the open centre.
@@ -51,6 +53,8 @@ def expert_scores(centre: Centre, fusion: str = "") -> dict[str, Any]:
         "variant": row.report["variant"],
         "origins": {name: one["origin"] for name, one in row.report["datasets"].items()},
         "id_scores": row.report["id_scores"],
+        "scorecard": row.report.get("scorecard", {}),
+        "calibration": row.report.get("calibration", {}),
         "at_sites": {
             f"{one.site}/{one.dataset}": one.document.get("id_scores", {})
             for one in centre.state.evaluations(row.id)

@@ -65,6 +65,14 @@ def expect_not_withdrawn(centre: Centre, card: ExpertCard) -> None:
         )
 
 
+def home_datasets(centre: Centre) -> dict[str, tuple[str, ...]]:
+    """Expert -> names (``site/dataset``) of the datasets that it was trained on."""
+    return {
+        card.id: tuple(f"{card.site}/{dataset}" for dataset in card.datasets)
+        for card in expert_cards(centre).values()
+    }
+
+
 def expert_cards(centre: Centre) -> dict[str, ExpertCard]:
     """Cards of all experts by id."""
     return {row.id: read_expert_card(row.card) for row in centre.state.experts()}

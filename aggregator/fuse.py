@@ -9,12 +9,13 @@ from typing import Any
 
 import rfc8785
 
-from aggregator.cards import active_experts
+from aggregator.cards import active_experts, home_datasets
 from aggregator.centre import Centre
 from aggregator.feature_bank import JoinedRows, dataset_name
 from aggregator.fusion.analytic import LinearHead, fit_heads
 from aggregator.fusion.evaluate import LevelScores
 from aggregator.fusion.report import FUSED, compare
+from aggregator.fusion.scorecard import scorecard
 from aggregator.fusion.train import FusionTrials, Provenance, train_fusions
 from aggregator.schema import Fusion
 from aggregator.state import iso
@@ -25,6 +26,7 @@ from shared.settings import dump_settings
 
 log = logging.getLogger(__name__)
 Note = Callable[[str], None]
+_METHOD = 2  # raised when the same exports and settings would give another fusion or report
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,7 @@ def _keep(
     best = trials.best
     save_checkpoint(centre.fusion_folder(best.card.id), best.card, best.weights)
     heads = fit_heads(joined, balance=centre.settings.fusion.balance_datasets)
-    report = _report(joined, trials, heads)
+    report = _report(joined, trials, heads, home_datasets(centre))
     report |= {
         "fresh": list(choice.fresh),
         "cached": list(choice.cached),
@@ -139,9 +141,12 @@ def _keep(
 
 
 def _report(
-    joined: JoinedRows, trials: FusionTrials, heads: Mapping[str, LinearHead]
+    joined: JoinedRows,
+    trials: FusionTrials,
+    heads: Mapping[str, LinearHead],
+    homes: Mapping[str, Collection[str]],
 ) -> dict[str, Any]:
-    """Held-out scores of the chosen variant by dataset, and of every method beside it."""
+    """Held-out scores of the chosen variant by dataset, of every method beside it, of evidence."""
     variants: dict[str, FusionModel] = {name: one.fusion for name, one in trials.by_variant.items()}
     found = compare(joined, variants, heads)
     chosen = found.scores.get(FUSED + trials.chosen, {})
@@ -164,6 +169,11 @@ def _report(
         },
         "macro_f1": found.macro_f1,
         "id_scores": found.id_scores,
+        "calibration": {
+            variant: {name: asdict(one) | {"excess": one.excess} for name, one in by_name.items()}
+            for variant, by_name in found.calibration.items()
+        },
+        "scorecard": asdict(scorecard(joined, homes, variants)),
         "incomplete": {name: list(experts) for name, experts in found.incomplete.items()},
     }
 
@@ -189,6 +199,7 @@ def _recipe(centre: Centre, choice: Choice) -> str:
         and choice.contents.get(dataset_name(entry.card)) == entry.card.dataset_hash
     )
     document: dict[str, Any] = {
+        "method": _METHOD,
         "exports": used,
         "experts": list(choice.experts),
         "settings": dump_settings(centre.settings.fusion),

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 from shared.echo.ontology import load_ontology
 
+CALIBRATION_BINS = 15  # as is customary since Guo et al. 2017 (arXiv 1706.04599)
+_NUM_DRAWS = 200  # the expected error is then known to a hundredth of itself
 _FLOOR = 1e-12  # probability of a view that an expert does not own; keeps logarithms finite
 
 
@@ -30,6 +32,47 @@ class Scores:
     recall: dict[str, float]
     f1: dict[str, float]
     confusion: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """How far probabilities are from the share of right answers.
+
+    Args:
+        error: expected calibration error over bins of equal mass.
+        expected: what that error is on average for so many items if every probability is true.
+    """
+
+    num: int
+    error: float
+    expected: float
+
+    @property
+    def excess(self) -> float:
+        """The error beyond what so few items bring about; around 0 if calibrated."""
+        return self.error - self.expected
+
+
+def calibration(
+    probability_N: NDArray[np.float64],
+    is_right_N: NDArray[np.bool_],
+    *,
+    generator: np.random.Generator,
+) -> Calibration:
+    """Compare the probability of each item's answer with whether it was right.
+
+    Args:
+        probability_N: of the answer that was given.
+        is_right_N: whether it was the label.
+        generator: draws the outcomes of a calibrated model.
+    """
+    order_N = np.argsort(probability_N, kind="stable")
+    sorted_N, num = probability_N[order_N], len(probability_N)
+    edges = np.arange(min(CALIBRATION_BINS, num)) * num // min(CALIBRATION_BINS, num)
+    drawn_SN = generator.random((_NUM_DRAWS, num)) < sorted_N
+    outcome_SN = np.concatenate([is_right_N[order_N][None], drawn_SN]).astype(np.float64)
+    errors_S = np.abs(np.add.reduceat(outcome_SN - sorted_N, edges, axis=1)).sum(axis=1) / num
+    return Calibration(num, float(errors_S[0]), float(errors_S[1:].mean()))
 
 
 def vocabulary_log_probabilities(

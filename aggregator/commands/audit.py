@@ -1,10 +1,12 @@
 """``echofed-aggregator audit``: does the record hold, who is at home where, what would change."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from rich.table import Table
 
 from aggregator.centre import Centre
 from aggregator.commands.assessment import assessment_tables, order_table
@@ -16,14 +18,14 @@ from aggregator.commands.options import (
     SetOption,
     open_for_command,
 )
-from shared.console import emit, progress
+from shared.console import emit, progress, table
 
 
 def audit(
     what: Annotated[
         Literal["verify", "experts", "change", "order"],
         typer.Argument(
-            help="verify: ledger and registry; experts: id scores, expert x dataset; "
+            help="verify: ledger and registry; experts: id scores and evidence; "
             "change: what a promotion would change, by the change plan; "
             "order: the same datasets fused in random orders."
         ),
@@ -44,7 +46,12 @@ def audit(
         return
     if what == "experts":
         document = expert_scores(centre, fusion)
-        emit(document, as_json=as_json, tables=id_score_tables(document))
+        tables = [
+            *id_score_tables(document),
+            *_evidence_tables(document["scorecard"]),
+            *_calibration_tables(document["calibration"]),
+        ]
+        emit(document, as_json=as_json, tables=tables)
     elif what == "change":
         document = assess(centre, newest_fusion(centre, fusion).id).document()
         emit(document, as_json=as_json, tables=assessment_tables(document))
@@ -67,3 +74,54 @@ def _orders(centre: Centre, fusion: str) -> dict[str, Any]:
             joined, centre.settings.fusion, card.variant, advance=lambda: advance(1, "")
         )
     return {"fusion": row.id, **asdict(spread)}
+
+
+def _evidence_tables(scorecard: Mapping[str, Any]) -> list[Table]:
+    """How well every evidence tells foreign rows from home: the mean, then AUROC by expert."""
+    if not scorecard:
+        return []
+    kinds = dict.fromkeys(kind for one in scorecard["average"].values() for kind in one)
+    average = scorecard["average"]
+    tables = [
+        table(
+            "home against foreign rows, mean over experts",
+            ("evidence", *(f"{kind} {figure}" for kind in kinds for figure in ("AUROC", "FPR95"))),
+            [
+                (source, *_figures([by_kind.get(kind, {}) for kind in kinds], "auroc", "fpr95"))
+                for source, by_kind in average.items()
+            ],
+        )
+    ]
+    experts = scorecard["experts"]
+    for kind in kinds:
+        rows = [
+            (
+                source,
+                *_figures([one.get(source, {}).get(kind, {}) for one in experts.values()], "auroc"),
+            )
+            for source in average
+        ]
+        tables.append(table(f"AUROC of {kind} by expert", ("evidence", *experts), rows))
+    if scorecard["refused"]:
+        rows = list(scorecard["refused"].items())
+        tables.append(table("experts without fitted evidence", ("expert", "code"), rows))
+    return tables
+
+
+def _figures(found: Sequence[Mapping[str, float]], *names: str) -> list[object]:
+    """The named figures one after the other; a dash where there were no rows."""
+    return [one.get(name, "-") for one in found for name in names]
+
+
+def _calibration_tables(calibration: Mapping[str, Any]) -> list[Table]:
+    return [
+        table(
+            f"calibration error of {variant} over held-out clips",
+            ("dataset", "clips", "error", "expected of true ones", "excess"),
+            [
+                (name, one["num"], one["error"], one["expected"], one["excess"])
+                for name, one in by_name.items()
+            ],
+        )
+        for variant, by_name in calibration.items()
+    ]

@@ -6,11 +6,20 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import log_softmax
 
 from aggregator.feature_bank import DatasetRows
 from shared.echo.manifest import SPLITS, Split
-from shared.metrics import Scores, by_clip, score_labels, vocabulary_log_probabilities
+from shared.metrics import (
+    Calibration,
+    Scores,
+    by_clip,
+    calibration,
+    score_labels,
+    vocabulary_log_probabilities,
+)
 from shared.models.fusion_weights import FusionModel
+from shared.seeding import numpy_generator
 
 _CHUNK = 4096  # rows at a time, so that standardised copies of the features stay small
 
@@ -85,6 +94,28 @@ def score_rows(
         frames=score_labels(told_NK, label_N, rows.labels),
         clips=score_labels(told_clips, label_clips, rows.labels),
     )
+
+
+def calibrate_rows(
+    rows: DatasetRows,
+    log_probabilities_NV: NDArray[np.floating],
+    views: Sequence[str],
+    *,
+    split: Split = "test",
+) -> Calibration | None:
+    """Whether the probabilities of clips, as a verdict computes them, keep what they promise.
+
+    Arguments are those of ``score_rows``; None where the split has no labelled row.
+    """
+    kept_N = is_scored(rows, split)
+    if not kept_N.any():
+        return None
+    told_NV = np.maximum(log_probabilities_NV[kept_N].astype(np.float64), -1e3)
+    told_MV, label_M = by_clip(told_NV, rows.label_N[kept_N], rows.clip_N[kept_N])
+    told_MK = vocabulary_log_probabilities(log_softmax(told_MV, axis=1), views, rows.label_views)
+    is_right_M = told_MK.argmax(axis=1) == label_M
+    generator = numpy_generator(0, "calibration")
+    return calibration(np.exp(told_MK.max(axis=1)), is_right_M, generator=generator)
 
 
 def macro_score(scores: Iterable[LevelScores | None]) -> float:

@@ -16,9 +16,11 @@ from aggregator.fusion.analytic import LinearHead, choose_head, fit_ridge
 from aggregator.fusion.sums import FeatureSpace, sum_rows
 from shared.echo.expert import Block
 from shared.echo.ontology import load_ontology
+from shared.evidence.energy import Energy
 from shared.models.union_head import UnionHead
 
 _NO_ROWS = -1e3  # logit of a view without a training row
+_ROUNDING = 1e-5  # deviation that float32 evidence (in deviations) and energy (in nats) can feign
 
 
 def fit_union_head(
@@ -42,17 +44,24 @@ def fit_union_head(
     windows = fusion.named_weights()
     for name, values in _head_weights(head).items():
         windows[name].copy_(torch.from_numpy(values))
-    for place, block in enumerate(joined.blocks):
-        weight_L, bias = fit_competence(held_out, place, block)
-        windows[f"gate/{block.expert}/weight"].copy_(torch.from_numpy(weight_L))
-        windows[f"gate/{block.expert}/bias"].fill_(bias)
+    fit_id_scores(fusion, held_out)
     return fusion.eval()
+
+
+def fit_id_scores(fusion: UnionHead, held_out: Sequence[DatasetRows]) -> None:
+    """Fit the id scores in place, each expert by itself, on labelled validation rows."""
+    windows = fusion.named_weights()
+    for place, block in enumerate(fusion.blocks):
+        (*weight_L, energy), bias = fit_competence(held_out, place, block)
+        windows[f"gate/{block.expert}/weight"].copy_(torch.tensor(weight_L))
+        windows[f"gate/{block.expert}/energy"].fill_(energy)
+        windows[f"gate/{block.expert}/bias"].fill_(bias)
 
 
 def fit_competence(
     held_out: Sequence[DatasetRows], place: int, block: Block
 ) -> tuple[NDArray[np.float64], float]:
-    """Logistic regression of "the expert's own answer is right" on its own evidence.
+    """Logistic regression of "the expert's own answer is right" on its own evidence and energy.
 
     Args:
         held_out: labelled rows that no expert was trained on.
@@ -60,27 +69,46 @@ def fit_competence(
         block: the expert.
 
     Returns:
-        Weights (L) and intercept; where the expert is always or never right, no weights and the
-        log odds with one row of either kind added.
+        Weights of the evidence by layer and, last, of the energy (L + 1), and the intercept; where
+        the expert is always or never right, no weights and the log odds with one row of either
+        kind added.
     """
     seen = [rows for rows in held_out if rows.available[place]]
     is_right_N = np.concatenate(
-        [np.zeros(0, np.bool_), *(_is_right(rows, place, block) for rows in seen)]
+        [np.zeros(0, np.bool_), *(is_right(rows, place, block) for rows in seen)]
     )
     num_right = int(is_right_N.sum())
     if num_right in (0, len(is_right_N)):
         odds = (num_right + 1.0) / (len(is_right_N) - num_right + 1.0)
-        return np.zeros(block.num_evidence), float(np.log(odds))
-    evidence_NL = np.concatenate([rows.evidence[place] for rows in seen]).astype(np.float64)
-    mean_L, sd_L = evidence_NL.mean(axis=0), evidence_NL.std(axis=0)
-    sd_L = np.where(sd_L > 0, sd_L, 1.0)
+        return np.zeros(block.num_evidence + 1), float(np.log(odds))
+    told_NI = np.concatenate([_inputs(rows, place) for rows in seen])
+    mean_I, sd_I = told_NI.mean(axis=0), told_NI.std(axis=0)
+    sd_I = np.where(sd_I > _ROUNDING, sd_I, 1.0)
     weight_N = np.concatenate(
         [np.full(len(rows.label_N), 1.0 / len(rows.label_N)) for rows in seen]
     )
     model = LogisticRegression(max_iter=1000)
-    model.fit((evidence_NL - mean_L) / sd_L, is_right_N, weight_N * len(weight_N) / len(seen))
-    weight_L = model.coef_[0] / sd_L
-    return weight_L, float(model.intercept_[0] - weight_L @ mean_L)
+    model.fit((told_NI - mean_I) / sd_I, is_right_N, weight_N * len(weight_N) / len(seen))
+    weight_I = model.coef_[0] / sd_I
+    return weight_I, float(model.intercept_[0] - weight_I @ mean_I)
+
+
+def is_right(rows: DatasetRows, place: int, block: Block) -> NDArray[np.bool_]:
+    """Whether the expert's most probable view is one that the label covers (N)."""
+    ontology = load_ontology()
+    covers_KC = np.zeros((len(rows.labels), len(block.views)), dtype=np.bool_)
+    for label, nodes in enumerate(rows.label_views):
+        covered = ontology.covered(nodes, block.views)
+        covers_KC[label] = [view in covered for view in block.views]
+    told_N = rows.logits[place].argmax(axis=1)
+    is_right_N: NDArray[np.bool_] = covers_KC[rows.label_N, told_N]
+    return is_right_N
+
+
+def _inputs(rows: DatasetRows, place: int) -> NDArray[np.float64]:
+    """What the id score of one expert is told by: evidence by layer, then energy (N, L + 1)."""
+    energy_N = Energy().score(rows.features[place], rows.logits[place])
+    return np.column_stack([rows.evidence[place].astype(np.float64), energy_N])
 
 
 def _head_weights(head: LinearHead) -> dict[str, NDArray[np.float64]]:
@@ -98,15 +126,3 @@ def _head_weights(head: LinearHead) -> dict[str, NDArray[np.float64]]:
             weight_D = head.weight_DV[part, column] / head.temperature
             names[f"head/{block.expert}/weight/{view}"] = weight_D
     return names
-
-
-def _is_right(rows: DatasetRows, place: int, block: Block) -> NDArray[np.bool_]:
-    """Whether the expert's most probable view is one that the label covers (N)."""
-    ontology = load_ontology()
-    covers_KC = np.zeros((len(rows.labels), len(block.views)), dtype=np.bool_)
-    for label, nodes in enumerate(rows.label_views):
-        covered = ontology.covered(nodes, block.views)
-        covers_KC[label] = [view in covered for view in block.views]
-    told_N = rows.logits[place].argmax(axis=1)
-    is_right_N: NDArray[np.bool_] = covers_KC[rows.label_N, told_N]
-    return is_right_N

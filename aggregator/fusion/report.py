@@ -11,12 +11,14 @@ from aggregator.fusion.analytic import LinearHead
 from aggregator.fusion.baselines import BASELINES, tell_alone
 from aggregator.fusion.evaluate import (
     LevelScores,
+    calibrate_rows,
     fuse_rows,
     is_scored,
     macro_score,
     score_rows,
 )
 from shared.echo.manifest import Split
+from shared.metrics import Calibration
 from shared.models.fused import union_views
 from shared.models.fusion_weights import FusionModel
 
@@ -34,6 +36,7 @@ class FusionReport:
         scores: method -> dataset -> scores in the dataset's own vocabulary.
         macro_f1: method -> mean over datasets of the clip-level macro-F1.
         id_scores: gated variant -> dataset -> expert -> mean id score.
+        calibration: variant -> dataset -> how true the fused probabilities of clips are.
         incomplete: dataset -> experts that did not see it; its figures rest on the others.
     """
 
@@ -41,6 +44,7 @@ class FusionReport:
     scores: dict[str, dict[str, LevelScores]]
     macro_f1: dict[str, float]
     id_scores: dict[str, dict[str, dict[str, float]]]
+    calibration: dict[str, dict[str, Calibration]]
     incomplete: dict[str, tuple[str, ...]]
 
 
@@ -63,6 +67,7 @@ def compare(
     id_scores: dict[str, dict[str, dict[str, float]]] = {
         variant: {} for variant, fusion in fusions.items() if fusion.has_id_scores
     }
+    calibration: dict[str, dict[str, Calibration]] = {variant: {} for variant in fusions}
     views = union_views(joined.blocks)
     for rows in joined.datasets:
         kept_N = is_scored(rows, split)
@@ -73,6 +78,9 @@ def compare(
         for variant, fusion in fusions.items():
             fused = fuse_rows(fusion, held_out)
             told[FUSED + variant] = fused.log_probabilities_NV
+            found = calibrate_rows(held_out, fused.log_probabilities_NV, views, split=split)
+            assert found is not None
+            calibration[variant][rows.name] = found
             if variant in id_scores:
                 id_scores[variant][rows.name] = _means(fused.id_scores_NE, joined)
         told |= {CLOSED + name: head.tell(held_out) for name, head in heads.items()}
@@ -85,6 +93,7 @@ def compare(
         scores=scores,
         macro_f1={method: macro_score(by_name.values()) for method, by_name in scores.items()},
         id_scores=id_scores,
+        calibration=calibration,
         incomplete=dict(joined.missing),
     )
 

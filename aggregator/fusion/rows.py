@@ -1,6 +1,6 @@
 """The rows that a fusion is trained on: all datasets below each other, all experts side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +14,7 @@ from shared.echo.expert import Block
 from shared.echo.manifest import SPLITS
 from shared.echo.ontology import load_ontology
 from shared.errors import Code, EchoFedError
+from shared.evidence.rows import OwnRows, own_rows
 from shared.models.fusion import ScoreFusion
 
 
@@ -110,6 +111,38 @@ def held_out_rows(joined: JoinedRows) -> list[DatasetRows]:
             "give at least one dataset more patients, so that its splits are not empty",
         )
     return held_out
+
+
+def own_training_rows(joined: JoinedRows, place: int, home: Collection[str]) -> OwnRows:
+    """The labelled plain rows that the expert at a place was trained on; a class is a set of views.
+
+    Raises:
+        EchoFedError: FRAMES_MISSING where the bank has none, and what ``own_rows`` raises.
+    """
+    block = joined.blocks[place]
+    parts = [
+        select_rows(rows, is_scored(rows, "train"))
+        for rows in joined.datasets
+        if rows.name in home and rows.available[place]
+    ]
+    if not any(len(rows.label_N) for rows in parts):
+        raise EchoFedError(
+            Code.FRAMES_MISSING,
+            f"the bank holds no training row of expert {block.expert}",
+            "run increment while its site is reachable",
+        )
+    classes: dict[tuple[str, ...], int] = {}
+    class_parts, patient_parts = [], []
+    for number, rows in enumerate(parts):
+        class_K = [classes.setdefault(views, len(classes)) for views in rows.label_views]
+        class_parts.append(np.array(class_K)[rows.label_N])
+        patient_parts.append(rows.patient_N * len(parts) + number)  # numbers are per dataset
+    return own_rows(
+        np.concatenate([rows.features[place] for rows in parts]),
+        np.concatenate([rows.logits[place] for rows in parts]),
+        np.concatenate(class_parts),
+        np.concatenate(patient_parts),
+    )
 
 
 def by_expert(

@@ -31,10 +31,11 @@ LIKENESS = (
 
 
 def results_table(bench: Path) -> str:
-    """Markdown of accuracy, fusions, BackMix, cost and likeness."""
+    """Markdown of accuracy, fusions, evidence, BackMix, cost and likeness."""
     writers = {
         "accuracy.csv": _accuracy,
         "fusion.csv": _fusion,
+        "evidence.csv": _evidence,
         "backmix.csv": _backmix,
         "cost.csv": _cost,
         "likeness.csv": _likeness,
@@ -98,6 +99,34 @@ def _fusion(rows: list[dict[str, str]]) -> str:
         scores = _spread([float(row["macro_f1"]) for row in found])
         seconds = mean(float(row["train_cpu_s"]) for row in found)
         lines.append(f"| {method} | {scores} | {f'{seconds:.1f}' if seconds else '-'} |")
+    return "\n".join(lines)
+
+
+def _evidence(rows: list[dict[str, str]]) -> str:
+    sources: dict[str, list[dict[str, str]]] = defaultdict(list)
+    for row in rows:
+        sources[row["source"]].append(row)
+    folders = list(dict.fromkeys(row["folder"] for row in rows))
+    lines = [
+        "Home rows against foreign ones on those banks, phantom: a view that the expert owns on a "
+        "new scanner, and an unseen view. Nearest and fused: one expert after the other is taken "
+        "out, and its hospital is foreign. Brier: of an id score as the chance that the expert is "
+        f"right ({', '.join(folders)}; commit {rows[0]['commit']}).",
+        "",
+        "| evidence | AUROC, scanner | FPR95, scanner | AUROC, view | FPR95, view | Brier |",
+        "|---" * 6 + "|",
+    ]
+    keys = (
+        *(
+            f"{kind} {name}"
+            for kind in ("new scanner", "unseen view")
+            for name in ("auroc", "fpr95")
+        ),
+        "brier",
+    )
+    for source, found in sources.items():
+        cells = [_spread([float(row[key]) for row in found if row[key]]) for key in keys]
+        lines.append(f"| {source} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -2,7 +2,7 @@
 
 Reference: AFL (He et al. 2025, arXiv 2405.16240). No view has several owners here, so nothing is
 pooled; an expert's id score is the chance that its own answer is right, told by its own evidence
-alone, so that all experts can be out of place at once.
+and the energy of its own logits alone, so that all experts can be out of place at once.
 """
 
 from collections.abc import Sequence
@@ -17,8 +17,9 @@ from shared.models.fused import FusionOutput, expect_rows, require_distinct, uni
 class UnionHead(nn.Module):
     """Add what each expert's features say of every union view.
 
-    ``z = b + sum over experts of W_j (h_j - m_j)``, and ``A_j = sigmoid(c_j + v_j . e_j)`` of the
-    evidence ``e_j``. An expert that did not see a frame adds nothing, as if it stood at its mean.
+    ``z = b + sum over experts of W_j (h_j - m_j)``. Of the evidence ``e_j`` and the log-sum-exp
+    ``s_j`` of the expert's own logits, ``A_j = sigmoid(c_j + v_j . e_j + w_j s_j)``. An expert that
+    did not see a frame adds nothing, as if it stood at its mean.
     """
 
     variant: FusionVariant = "ridge"
@@ -36,6 +37,7 @@ class UnionHead(nn.Module):
         )
         self._bias = nn.Parameter(torch.zeros(len(self.views)))
         self._gate = nn.ParameterList([torch.zeros(block.num_evidence) for block in blocks])
+        self._gate_energy = nn.ParameterList([torch.zeros(1) for _ in blocks])
         self._gate_bias = nn.ParameterList([torch.zeros(1) for _ in blocks])
         self.requires_grad_(False)
 
@@ -46,7 +48,7 @@ class UnionHead(nn.Module):
         evidence: Sequence[Tensor],
         available_NE: Tensor | None = None,
     ) -> FusionOutput:
-        """Fuse N frames; arguments and errors as for ``ScoreFusion``, own logits are not used."""
+        """Fuse N frames; arguments and errors as for ``ScoreFusion``."""
         expect_rows(self.blocks, features, logits, evidence, available_NE)
         contributions_NEV = torch.stack(
             [
@@ -59,8 +61,10 @@ class UnionHead(nn.Module):
         )
         id_logits_NE = torch.stack(
             [
-                rows_NL @ gate_L + bias
-                for rows_NL, gate_L, bias in zip(evidence, self._gate, self._gate_bias, strict=True)
+                rows_NL @ gate_L + energy * own_NC.logsumexp(dim=1) + bias
+                for rows_NL, own_NC, gate_L, energy, bias in zip(
+                    evidence, logits, self._gate, self._gate_energy, self._gate_bias, strict=True
+                )
             ],
             dim=1,
         )
@@ -92,5 +96,6 @@ class UnionHead(nn.Module):
             for row, view in enumerate(self.views):
                 names[f"head/{block.expert}/weight/{view}"] = self._weight[place].data[row]
             names[f"gate/{block.expert}/weight"] = self._gate[place].data
+            names[f"gate/{block.expert}/energy"] = self._gate_energy[place].data
             names[f"gate/{block.expert}/bias"] = self._gate_bias[place].data
         return names

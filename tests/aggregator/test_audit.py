@@ -95,6 +95,21 @@ def test_id_scores_are_shown_by_expert_and_dataset_here_and_at_the_sites(centre:
     assert set(document["at_sites"]) == {"north/echo", "south/echo"}
 
 
+def test_the_scorecard_of_every_fuse_is_shown_to_auditors(centre: Centre) -> None:
+    document = expert_scores(centre)
+    experts = {row.id for row in centre.state.experts()}
+    assert set(document["scorecard"]["experts"]) == experts
+    # two patients a view in training: the layers' discrepancy and the id scores remain
+    assert document["scorecard"]["refused"] == dict.fromkeys(experts, "TOO_FEW_PATIENTS")
+    assert set(document["scorecard"]["average"]) == {
+        "discrepancy",
+        "id score discrepancy",
+        "fused id discrepancy",
+    }
+    for one in document["calibration"]["discrepancy"].values():
+        assert one["excess"] == pytest.approx(one["error"] - one["expected"])
+
+
 def test_without_a_fusion_there_are_no_scores(tmp_path: Path) -> None:
     (tmp_path / "aggregator.yaml").write_text("version: 1")
     with pytest.raises(EchoFedError) as caught:

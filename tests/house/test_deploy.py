@@ -95,3 +95,21 @@ def test_the_stills_of_planes_that_the_phantom_has_are_labelled_for_testing(tmp_
     shown = {view for views in read_label_map(label_map, rows).values() for view in views}
     assert shown <= set(PLANES)
     assert {view for views in GROUPS.values() for view in views} == set(PLANES)
+
+
+def test_the_evidence_table_names_every_source_once_and_shows_the_spread(tmp_path: Path) -> None:
+    from tables import results_table
+
+    names = [
+        f"{kind} {what}" for kind in ("new scanner", "unseen view") for what in ("auroc", "fpr95")
+    ]
+    (tmp_path / "evidence.csv").write_text(
+        f"folder,source,{','.join(names)},brier,origin,commit\n"
+        "seed 1,energy,0.5,0.9,0.7,0.8,,phantom,c\n"
+        "seed 2,energy,0.7,0.9,0.7,0.8,,phantom,c\n"
+        "seed 1,id score ridge,0.5,0.9,0.7,0.8,0.25,phantom,c\n"
+    )
+    text = results_table(tmp_path)
+    assert "| energy | 0.600 ± 0.141 | 0.900 ± 0.000 | 0.700 ± 0.000 | 0.800 ± 0.000 | - |" in text
+    assert "| id score ridge | 0.500 | 0.900 | 0.700 | 0.800 | 0.250 |" in text
+    assert "phantom" in text

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix, f1_score
 
-from shared.metrics import by_clip, score_labels, vocabulary_log_probabilities
+from shared.metrics import by_clip, calibration, score_labels, vocabulary_log_probabilities
 
 VIEWS = ("A4C", "PSAX-AV", "PSAX-PM")
 
@@ -66,3 +66,41 @@ def test_a_clip_is_the_mean_log_probability_of_its_frames() -> None:
     means, labels = by_clip(log_NK, np.array([0, 0, 1]), np.array([7, 7, 3]))
     assert labels.tolist() == [1, 0]
     assert means[1] == pytest.approx(log_NK[:2].mean(axis=0))
+
+
+def test_calibrated_probabilities_have_no_excess_error() -> None:
+    generator = np.random.default_rng(0)
+    excess = []
+    for _ in range(50):
+        probability_N = generator.beta(5, 1, size=300)
+        is_right_N = generator.random(300) < probability_N
+        excess.append(calibration(probability_N, is_right_N, generator=generator).excess)
+    # the error of one set of 300 has a deviation of 0.01
+    assert abs(np.mean(excess)) < 3 * 0.01 / np.sqrt(50)
+
+
+def test_overconfidence_is_the_error_that_remains() -> None:
+    generator = np.random.default_rng(0)
+    is_right_N = generator.random(20_000) < 0.7
+    found = calibration(np.full(20_000, 0.9), is_right_N, generator=generator)
+    assert found.error == pytest.approx(0.2, abs=0.01)
+    assert found.excess == pytest.approx(0.2, abs=0.02)
+
+
+def test_fewer_items_have_a_larger_expected_error() -> None:
+    expected = [
+        calibration(
+            np.full(num, 0.8), np.ones(num, bool), generator=np.random.default_rng(0)
+        ).expected
+        for num in (1, 30, 3000)
+    ]
+    assert expected == sorted(expected, reverse=True)
+    # of one item: |1 - 0.8| in eight cases of ten, else 0.8
+    assert expected[0] == pytest.approx(0.32, abs=0.1)
+
+
+def test_bins_hold_equal_masses() -> None:
+    """Right where the probability is high, wrong where it is low: no bin may mix the halves."""
+    probability_N = np.repeat([0.2, 0.8], [70, 80])
+    found = calibration(probability_N, probability_N > 0.5, generator=np.random.default_rng(0))
+    assert found.error == pytest.approx(0.2)

@@ -1,0 +1,43 @@
+"""Shrunk covariances and the distances that they measure, in float64."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+SHRINKAGE = 0.01  # of correlations; of 0 to 1 about the best on validation rows of phantom banks
+_ROUNDING = 1e-10  # a column or direction varies if it is above this share of the largest
+
+
+def whitening(centred_ND: NDArray[np.float64], shrinkage: float = SHRINKAGE) -> NDArray[np.float64]:
+    """The map (D, D) under which centred rows have the unit covariance.
+
+    Correlations between columns shrink towards zero, so that few rows do not make a direction
+    look narrow. Directions without any variation are left out; with no shrinkage, distances are
+    those of the pseudo-inverse of the covariance.
+
+    Args:
+        centred_ND: rows about their mean.
+        shrinkage: 0 for the sample covariance, 1 for variances alone.
+    """
+    covariance_DD = centred_ND.T @ centred_ND / len(centred_ND)
+    variance_D = np.diagonal(covariance_DD)
+    varies_D = variance_D > _ROUNDING * variance_D.max()
+    scale_D = np.where(varies_D, 1.0 / np.sqrt(np.where(varies_D, variance_D, 1.0)), 0.0)
+    correlation_DD = (1.0 - shrinkage) * covariance_DD * np.outer(scale_D, scale_D)
+    correlation_DD[np.diag_indices_from(correlation_DD)] += shrinkage * varies_D
+    value_D, vector_DD = np.linalg.eigh(correlation_DD)
+    wide_D = value_D > _ROUNDING * value_D[-1]
+    narrowing_D = np.where(wide_D, 1.0 / np.sqrt(np.where(wide_D, value_D, 1.0)), 0.0)
+    whitening_DD: NDArray[np.float64] = scale_D[:, None] * vector_DD * narrowing_D
+    return whitening_DD
+
+
+def squared_distances(
+    rows_ND: NDArray[np.floating],
+    means_KD: NDArray[np.float64],
+    whitening_DD: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Squared distances (N, K) of whitened rows from whitened means."""
+    white_ND = (rows_ND.astype(np.float64) - means_KD[0]) @ whitening_DD
+    white_KD = (means_KD - means_KD[0]) @ whitening_DD
+    distances = [((white_ND - mean_D) ** 2).sum(axis=1) for mean_D in white_KD]
+    return np.stack(distances, axis=1)
