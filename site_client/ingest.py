@@ -14,12 +14,14 @@ from datetime import datetime
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from shared.echo.manifest import ClipRecord, DatasetManifest, Split, require_patients_apart
+from shared.echo.ontology import load_ontology
 from shared.errors import Code, EchoFedError
 from shared.ledger import Ledger
 from site_client.datasets import SOURCES
+from site_client.datasets.label_map import SiteMap, require_signed
 from site_client.datasets.labels import LabelRow
 from site_client.datasets.layouts import LAYOUTS
 from site_client.datasets.listing import Listing, choose_files, list_labelled
@@ -110,6 +112,7 @@ def ingest(
             Code.CONFIG_MISSING, "the folder to ingest does not exist", "check FOLDER"
         )
     listing = _list(folder, request)
+    require_signed(listing.site_map, request.origin, accept_unsigned=settings.accept_unsigned_map)
     tasks, num_ignored, lost = _tasks(folder, listing)
     pseudonyms = Pseudonyms(store.key())
     job = partial(
@@ -131,7 +134,7 @@ def ingest(
     manifest = DatasetManifest(
         id=request.dataset, site=request.site, origin=request.origin, source=listing.source,
         labels=dict(listing.views), clips=clips, kept_pixels=settings.keep_pixels,
-        licence=listing.licence, purpose=request.purpose,
+        licence=listing.licence, purpose=request.purpose, **_provenance(listing.site_map),
         created=now.isoformat(timespec="seconds"),
     )  # fmt: skip
     removed = sum((Counter(dict(read.removed)) for read in reads), Counter[str]())
@@ -163,6 +166,20 @@ def _list(folder: Path, request: IngestRequest) -> Listing:
             "leave these options out, or leave out --layout",
         )
     return LAYOUTS[request.layout](folder)
+
+
+def _provenance(site_map: SiteMap | None) -> dict[str, Any]:
+    """What the manifest keeps of a label map beside the views of the labels that occur."""
+    if site_map is None:
+        return {}
+    order, label_map = load_ontology().order, site_map.label_map
+    return {
+        "annotated": order(label_map.annotated()),
+        "never_images": order(label_map.never_images),
+        "folds": dict(label_map.folds),
+        "label_map_sha256": site_map.sha256,
+        "is_signed": site_map.is_signed,
+    }
 
 
 def _tasks(folder: Path, listing: Listing) -> tuple[list[_Task], int, list[Dropped]]:

@@ -58,6 +58,8 @@ class IngestReport:
             "source": self.manifest.source,
             "licence": self.manifest.licence,
             "kept_pixels": self.manifest.kept_pixels,
+            "label_map_sha256": self.manifest.label_map_sha256,
+            "label_map_signed": self.manifest.is_signed,
             "header_elements_removed": self.removed,
             "dropped": dict(sorted(Counter(drop.code for drop in self.dropped).items())),
             "content_sha256": self.manifest.content_hash(),

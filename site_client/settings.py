@@ -16,6 +16,8 @@ class IngestSettings(Settings):
 
     keep_pixels: Literal["sector", "region", "screen"] = "sector"
     """What stays: the fan, the scanner's 2-D region, or the screen (phantom or public data)."""
+    accept_unsigned_map: bool = False
+    """Take a label map of real data that nobody has signed."""
     val_fraction: Fraction = 0.1
     """Share of the patients in the validation split."""
     test_fraction: Fraction = 0.25

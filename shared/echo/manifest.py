@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +13,7 @@ from shared.echo.schema import from_document, to_document
 from shared.errors import Code, EchoFedError
 from shared.files import read_json, write_json
 
-MANIFEST_VERSION = 1
+MANIFEST_VERSION = 2
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 """The code of a split on the wire is its place here."""
@@ -44,6 +44,11 @@ class DatasetManifest:
         labels: site label -> views.
         clips: stored clips.
         kept_pixels: what de-identification kept: ``sector``, ``region`` or ``screen``.
+        annotated: leaves that the site would have labelled had it imaged them, by its label map;
+            empty where there is none, which rules nothing out.
+        never_images, folds: the site's other views, as in ``LabelMap``.
+        label_map_sha256: hash of the label map's file, empty where labels are views themselves.
+        is_signed: whether somebody put a name to that file.
     """
 
     id: str
@@ -56,6 +61,11 @@ class DatasetManifest:
     licence: str = ""
     purpose: str = ""
     created: str = ""
+    annotated: tuple[str, ...] = ()
+    never_images: tuple[str, ...] = ()
+    folds: dict[str, str] = field(default_factory=dict)
+    label_map_sha256: str = ""
+    is_signed: bool = False
     ontology_version: int = ONTOLOGY_VERSION
     version: int = MANIFEST_VERSION
 

@@ -16,8 +16,12 @@ def ingest(
     dataset: Annotated[
         str, typer.Option(help="Name of the dataset; the folder's by default.")
     ] = "",
-    labels: Annotated[Path | None, typer.Option(help="CSV: file,label[,split][,patient].")] = None,
-    label_map: Annotated[Path | None, typer.Option(help="YAML: label: view or [views].")] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="CSV: file or sop_uid,label[,split][,patient].")
+    ] = None,
+    label_map: Annotated[
+        Path | None, typer.Option(help="YAML as labels --out drafts it, signed.")
+    ] = None,
     origin: Annotated[
         Literal["real", "phantom"], typer.Option(help="Where the pictures come from.")
     ] = "real",
@@ -71,7 +75,7 @@ def ingest(
 def _tables(document: dict[str, object], listed: list[dict[str, object]]) -> list[Table]:
     names = (
         "files", "ingested", "frames", "without_mask", "unlabelled", "source", "licence",
-        "kept_pixels", "ignored",
+        "kept_pixels", "label_map_signed", "ignored",
     )  # fmt: skip
     clips, patients, labels = document["clips"], document["patients"], document["labels"]
     assert isinstance(clips, dict)

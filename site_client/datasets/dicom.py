@@ -20,6 +20,7 @@ from pydicom import dcmread
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataset import FileDataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.filereader import read_partial
 from pydicom.pixels import apply_color_lut, get_decoder
 
 from shared.echo.detection import Region
@@ -35,6 +36,7 @@ from site_client.datasets.raw import (
 )
 
 _SUFFIXES = {".dcm", ".dicom", ".ima"}
+_INSTANCE = 0x00080018  # SOPInstanceUID
 _SPATIAL_2D = 1  # PS3.3 C.8.5.5.1.1
 _TISSUE = {1, 2}  # PS3.3 C.8.5.5.1.2: tissue, colour flow
 _CENTIMETRES = 3  # PS3.3 C.8.5.5.1.15
@@ -93,6 +95,16 @@ class DicomSource:
 
 
 SOURCE = DicomSource()
+
+
+def instance_of(path: Path) -> str:
+    """SOP Instance UID of a file, read without what follows it; empty where there is none."""
+    try:
+        with _reading_door(), path.open("rb") as file:
+            head = read_partial(file, stop_when=lambda tag, _vr, _length: tag > _INSTANCE)
+            return str(head.get("SOPInstanceUID") or "").strip()
+    except EchoFedError:
+        return ""
 
 
 class DicomFile:
