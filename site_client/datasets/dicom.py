@@ -37,6 +37,7 @@ from site_client.datasets.raw import (
 
 _SUFFIXES = {".dcm", ".dicom", ".ima"}
 _INSTANCE = 0x00080018  # SOPInstanceUID
+_MODALITIES = {"US", "IVUS", "OT", ""}  # OT: screens that another device captured
 _SPATIAL_2D = 1  # PS3.3 C.8.5.5.1.1
 _TISSUE = {1, 2}  # PS3.3 C.8.5.5.1.2: tissue, colour flow
 _CENTIMETRES = 3  # PS3.3 C.8.5.5.1.15
@@ -74,7 +75,8 @@ class DicomSource:
         """Parse the header.
 
         Raises:
-            EchoFedError: DATA_UNREADABLE, PIXELS_MISSING or FRAMES_MISSING.
+            EchoFedError: DATA_UNREADABLE, PIXELS_MISSING, FRAMES_MISSING, or SECTOR_EMPTY for what
+                is no ultrasound.
         """
         with _reading_door():
             dataset = dcmread(io.BytesIO(data))
@@ -85,6 +87,12 @@ class DicomSource:
                     Code.PIXELS_MISSING,
                     "a file holds no pixel data",
                     "it is a report or a directory, or was cut off; leave it out",
+                )
+            if str(dataset.get("Modality") or "").strip() not in _MODALITIES:
+                raise EchoFedError(
+                    Code.SECTOR_EMPTY,
+                    "a file is of another modality than ultrasound",
+                    "leave it out; a folder may hold whole studies",
                 )
             frames = dataset.get("NumberOfFrames", 1)
             if frames in (0, "0") or not (dataset.PixelData and dataset.Rows and dataset.Columns):

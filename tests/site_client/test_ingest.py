@@ -5,13 +5,16 @@ import json
 import os
 import shutil
 import stat
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom.uid import MediaStorageDirectoryStorage
 
 from shared.echo.manifest import SPLITS
+from shared.echo.ontology import load_ontology
 from shared.errors import Code, EchoFedError
 from shared.files import write_bytes
 from shared.ledger import Ledger
@@ -21,11 +24,14 @@ from shared.testing.dicom import build_dicom, build_region, speckled_fan
 from site_client.ingest import IngestRequest, ingest
 from site_client.ingested import IngestReport
 from site_client.settings import IngestSettings
-from site_client.store import SiteStore
+from site_client.store import SiteStore, file_sha256
 
 SIZE = (120, 160)
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 MAP = "AP4: A4C\nLAX: [PLAX]\nother: []\n"
+SIGNED_MAP = (
+    f"labels: {{AP4: A4C, LAX: [PLAX], other: []}}\nsigned: {{by: Ada, date: {NOW:%Y-%m-%d}}}\n"
+)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +61,7 @@ def store(tmp_path: Path) -> SiteStore:
 
 def request(hospital: HospitalTruth, **changes: object) -> IngestRequest:
     label_map = hospital.folder / "map.yaml"
-    label_map.write_text(MAP)
+    label_map.write_text(SIGNED_MAP)
     fields = {
         "dataset": "demo",
         "site": "north",
@@ -221,6 +227,86 @@ def test_bad_files_are_listed_with_their_reason_and_without_a_name(
     ]
     assert len(report.manifest.clips) == 1
     assert "Verdichio" not in json.dumps(report.document()) + str(report.dropped)
+    assert b"verdichio" not in everything_under(store.root).lower()
+
+
+def test_a_disc_with_other_modalities_gives_its_ultrasound(
+    store: SiteStore, tmp_path: Path, seed: int
+) -> None:
+    """Directory under two names, one study in two folders, a CT with pixels, a report."""
+    region = {"SequenceOfUltrasoundRegions": [build_region((10, 5, 110, 155))]}
+    directory = {"SOPClassUID": MediaStorageDirectoryStorage, "PixelData": None, "Modality": None}
+    files: dict[str, dict[str, object]] = {
+        "DICOMDIR": directory,
+        "index.dcm": directory,
+        "PAT1/STU1/IM1": region,
+        "PAT1/STU1/more/IM2": region,
+        "PAT1/CT/IM3": {"Modality": "CT"},
+        "PAT1/SR/IM4": {"Modality": "SR", "PixelData": None},
+    }
+    for number, (name, changes) in enumerate(files.items()):
+        path = tmp_path / "disc" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        elements = {"StudyInstanceUID": "1.2.3", **changes}
+        path.write_bytes(build_dicom(speckled_fan(SIZE, 2, seed + number), elements=elements))
+    plain = IngestRequest(dataset="demo", site="north", origin="real")
+    report = ingest(tmp_path / "disc", store, plain, IngestSettings(), now=NOW)
+    assert len(report.manifest.clips) == 2
+    assert report.manifest.num_patients() == 1
+    assert report.num_ignored == 1
+    assert sorted(drop.code for drop in report.dropped) == [
+        "PIXELS_MISSING", "PIXELS_MISSING", "SECTOR_EMPTY",
+    ]  # fmt: skip
+
+
+def test_labels_by_instance_find_files_of_any_name(
+    store: SiteStore, tmp_path: Path, seed: int
+) -> None:
+    region = {"SequenceOfUltrasoundRegions": [build_region((10, 5, 110, 155))]}
+    folder = tmp_path / "in"
+    (folder / "deep").mkdir(parents=True)
+    for number, name in enumerate(("a.dcm", "deep/b", "c.dcm")):
+        elements = {**region, "SOPInstanceUID": f"1.2.{number}"}
+        data = build_dicom(speckled_fan(SIZE, 1, seed + number), elements=elements)
+        (folder / name).write_bytes(data)
+    labels = tmp_path / "l.csv"
+    labels.write_text("sop_uid,file,label,patient\n1.2.1,,A2C,4711\n,c.dcm,A4C,\n1.9,,A4C,\n")
+    plain = IngestRequest(dataset="demo", site="north", origin="real", labels=labels)
+    report = ingest(folder, store, plain, IngestSettings(), now=NOW)
+    assert sorted(clip.label for clip in report.manifest.clips) == ["", "A2C", "A4C"]
+    assert report.manifest.num_patients() == 2
+    assert [drop.position for drop in report.dropped] == [-1]
+    assert b"1.2.1" not in everything_under(store.root)
+    labels.write_text("sop_uid,file,label\n1.2.1,,A2C\n,deep/b,A4C\n")
+    with pytest.raises(EchoFedError, match="differ") as caught:
+        ingest(folder, store, plain, IngestSettings(), now=NOW)
+    assert caught.value.code is Code.CONFIG_INVALID
+    with pytest.raises(EchoFedError, match="images"):
+        ingest(folder, store, replace(plain, source="images"), IngestSettings(), now=NOW)
+
+
+def test_an_unsigned_map_of_real_data_is_refused_and_a_signed_one_recorded(
+    hospital: HospitalTruth, store: SiteStore, tmp_path: Path
+) -> None:
+    flat = tmp_path / "flat.yaml"
+    flat.write_text(MAP)
+    with pytest.raises(EchoFedError) as caught:
+        run(hospital, store, origin="real", label_map=flat)
+    assert caught.value.code is Code.LABEL_MAP_UNSIGNED
+    assert store.datasets() == ()
+    text = "labels: {AP4: A4C, LAX: PLAX}\nnever_images: [doppler]\nfolds: {A5C: AP4}\n"
+    signed = tmp_path / "signed.yaml"
+    signed.write_text(text + "signed: {by: Ada Verdichio, date: 2026-01-31}\n")
+    report = run(hospital, store, origin="real", label_map=signed)
+    manifest = store.manifest("demo")
+    assert manifest.is_signed
+    assert manifest.never_images == ("doppler",)
+    assert manifest.folds == {"A5C": "AP4"}
+    assert set(manifest.annotated) == {
+        *load_ontology().leaves("A4C"), *load_ontology().leaves("PLAX")
+    }  # fmt: skip
+    assert manifest.label_map_sha256 == file_sha256(signed)
+    assert report.document()["label_map_sha256"] == file_sha256(signed)
     assert b"verdichio" not in everything_under(store.root).lower()
 
 
