@@ -1,12 +1,14 @@
 """De-identification before anything is stored: keyed pseudonyms, no header, only tissue.
 
 Of a header only frame time and spacing stay: the basic profile of DICOM PS3.15 E.1 holds by leaving
-everything else out.
+everything else out, private elements and overlay planes among it. Patient and study get keyed
+pseudonyms, the day of the study is moved.
 """
 
 import hashlib
 import hmac
 from dataclasses import dataclass
+from datetime import date, timedelta
 from typing import Literal
 
 import numpy as np
@@ -18,6 +20,11 @@ from site_client.datasets.raw import RawClip
 from site_client.store import StoredClip
 
 KeptPixels = Literal["sector", "region", "screen"]
+PROFILE_VERSION = 1
+"""Raised with every change of what is removed or kept, so that receipts can be told apart."""
+_BASIC, _CLEAN_PIXELS, _CLEAN_GRAPHICS, _MODIFIED_DATES = "113100", "113101", "113103", "113107"
+_MOST_DAYS = 3653  # ten years hide the year and the season, and keep days within the calendar
+_EARLIEST = 1900  # an older day is a placeholder
 _KEY_CHARACTERS = 32  # 128 bits: no two clips of the world share it by chance
 
 
@@ -30,6 +37,24 @@ class Pseudonyms:
     def patient(self, identity: str) -> str:
         """Patient key of the source's patient id."""
         return self._digest(b"patient", identity.encode())
+
+    def study(self, identity: str) -> str:
+        """Key of the source's study id."""
+        return self._digest(b"study", identity.encode())
+
+    def moved(self, day: date, patient: str) -> date | None:
+        """The day of a study, moved into the past by the patient's own secret number of days.
+
+        Days between studies of one patient stay as they were.
+
+        Args:
+            day: of the study.
+            patient: patient key.
+        """
+        if day.year < _EARLIEST:
+            return None
+        number = int(self._digest(b"days", patient.encode()), 16)
+        return day - timedelta(days=1 + number % _MOST_DAYS)
 
     def clip(self, data: bytes, kept: KeptPixels) -> str:
         """Key of a clip: the same file, de-identified in the same way, always has the same one."""
@@ -52,6 +77,15 @@ def require_allowed(kept: KeptPixels, origin: str) -> None:
             f"ingest.keep_pixels=screen is not allowed for data of origin {origin!r}",
             "use sector or region: a screen may show a patient's name",
         )
+
+
+def method_codes(kept: KeptPixels) -> tuple[str, ...]:
+    """What is done, as DICOM says it in the method code sequence (0012,0064), PS3.16 CID 7050.
+
+    Pixels are called clean only where nothing outside the fan is kept.
+    """
+    pixels = (_CLEAN_PIXELS,) if kept == "sector" else ()
+    return (_BASIC, *pixels, _CLEAN_GRAPHICS, _MODIFIED_DATES)
 
 
 def deidentify(clip: RawClip, kept: KeptPixels) -> StoredClip:
@@ -86,6 +120,7 @@ def deidentify(clip: RawClip, kept: KeptPixels) -> StoredClip:
         frame_time_ms=clip.frame_time_ms,
         fan=sector.fan if sector else None,
         confidence=sector.confidence if sector else 0.0,
+        num_blanked=0 if keep_HW is None else len(pixels_THW) * int((~keep_HW).sum()),
     )
 
 

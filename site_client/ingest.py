@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from multiprocessing import get_context
@@ -25,10 +25,12 @@ from site_client.datasets.label_map import SiteMap, require_signed
 from site_client.datasets.labels import LabelRow
 from site_client.datasets.layouts import LAYOUTS
 from site_client.datasets.listing import Listing, choose_files, list_labelled
-from site_client.datasets.raw import identity_of
+from site_client.datasets.raw import RawHeader, identity_of
 from site_client.datasets.splits import draw_splits
 from site_client.deidentify import KeptPixels, Pseudonyms, deidentify, require_allowed
 from site_client.ingested import Dropped, IngestReport
+from site_client.receipts import KIND as RECEIPT
+from site_client.receipts import Treated, not_in_ledger, study_receipts
 from site_client.settings import IngestSettings
 from site_client.store import SiteStore, StoredClip, file_sha256, load_clip, require_name
 
@@ -70,7 +72,15 @@ class _Task:
 class _Read:
     position: int
     record: ClipRecord
-    removed: Mapping[str, int] = field(default_factory=dict)
+    header: RawHeader
+
+
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """A file that was left out; ``header`` is None where it could not be read."""
+
+    dropped: Dropped
+    header: RawHeader | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +129,13 @@ def ingest(
         _read_one, store=store, dataset=request.dataset, source=listing.source,
         pseudonyms=pseudonyms, kept=settings.keep_pixels,
     )  # fmt: skip
-    reads, dropped = _collect(_run(job, tasks, settings.workers), advance or _silent)
-    dropped = [*dropped, *lost]
+    reads, left = _collect(_run(job, tasks, settings.workers), advance or _silent)
+    dropped = [*(out.dropped for out in left), *lost]
     if not reads:
         raise _nothing(dropped)
     rows = _rows(folder, tasks, listing)
     reads = [
-        _with_patient(read, rows[read.position].patient, listing.issuer, pseudonyms)
+        _pseudonymous(read, rows[read.position].patient, listing.issuer, pseudonyms)
         for read in reads
     ]
     test_fraction = 0.0 if listing.has_published_test() else settings.test_fraction
@@ -137,13 +147,16 @@ def ingest(
         licence=listing.licence, purpose=request.purpose, **_provenance(listing.site_map),
         created=now.isoformat(timespec="seconds"),
     )  # fmt: skip
-    removed = sum((Counter(dict(read.removed)) for read in reads), Counter[str]())
+    removed = sum((Counter(dict(read.header.removed)) for read in reads), Counter[str]())
     changed = _is_new(store, manifest)
     report = IngestReport(
         manifest, tuple(dropped), len(tasks), num_ignored, dict(sorted(removed.items())), changed
     )
+    receipts = study_receipts(
+        _treated(reads, left, pseudonyms), dataset=manifest.id, kept=settings.keep_pixels
+    )
+    _note(Ledger(store.ledger_path), receipts, report, site=request.site)
     if changed:
-        Ledger(store.ledger_path).append("dataset.ingested", report.document(), actor=request.site)
         store.save_manifest(manifest)
     store.remove_stray_clips(manifest)
     return report
@@ -200,9 +213,36 @@ def _rows(folder: Path, tasks: Sequence[_Task], listing: Listing) -> dict[int, L
     }
 
 
+def _treated(
+    reads: Sequence[_Read], left: Sequence[_Left], pseudonyms: Pseudonyms
+) -> Iterator[Treated]:
+    """Every file with its study, or with its patient where the source knows no studies."""
+    for read in reads:
+        record = read.record
+        yield Treated(record.study or record.patient, record, read.header.removed)
+    for out in left:
+        if out.header is not None:
+            study = _study(out.header, pseudonyms) or pseudonyms.patient(out.header.patient)
+            yield Treated(study, None, out.header.removed, out.dropped.code)
+
+
+def _study(header: RawHeader, pseudonyms: Pseudonyms) -> str:
+    return pseudonyms.study(header.study) if header.study else ""
+
+
+def _note(
+    ledger: Ledger, receipts: Sequence[dict[str, Any]], report: IngestReport, *, site: str
+) -> None:
+    """Receipts that are new and, where it changed, the dataset: all of it or nothing."""
+    events = [(RECEIPT, receipt) for receipt in not_in_ledger(receipts, ledger)]
+    if report.changed:
+        events.append(("dataset.ingested", report.document()))
+    ledger.append_all(events, actor=site)
+
+
 def _run(
-    job: Callable[[_Task], _Read | Dropped | _Failed], tasks: Sequence[_Task], workers: int
-) -> Iterator[_Read | Dropped | _Failed]:
+    job: Callable[[_Task], _Read | _Left | _Failed], tasks: Sequence[_Task], workers: int
+) -> Iterator[_Read | _Left | _Failed]:
     """Results in the order of the tasks, from this process or from several."""
     if workers == 1 or len(tasks) < 2 * workers:
         yield from map(job, tasks)
@@ -226,9 +266,9 @@ def _read_one(
     source: str,
     pseudonyms: Pseudonyms,
     kept: KeptPixels,
-) -> _Read | Dropped | _Failed:
+) -> _Read | _Left | _Failed:
     """Read, de-identify and store one file; a fault of the file is a result, not an exception."""
-    sha256 = ""
+    sha256, header = "", None
     try:
         reader = SOURCES[source]
         data = reader.read(task.path)
@@ -245,7 +285,7 @@ def _read_one(
             digest = file_sha256(path)
     except EchoFedError as error:
         if error.code in _OF_A_FILE:
-            return Dropped(task.position, sha256, error.code.name, error.message)
+            return _Left(Dropped(task.position, sha256, error.code.name, error.message), header)
         return _Failed(error.code, error.message, error.hint)
     record = ClipRecord(
         key=key,
@@ -256,8 +296,10 @@ def _read_one(
         file=path.relative_to(store.dataset_folder(dataset)).as_posix(),
         sha256=digest,
         has_mask=clip.mask_HW is not None,
+        study=_study(header, pseudonyms),
+        num_blanked=clip.num_blanked,
     )
-    return _Read(task.position, record, header.removed)
+    return _Read(task.position, record, header)
 
 
 def _stored_earlier(path: Path) -> StoredClip | None:
@@ -268,34 +310,33 @@ def _stored_earlier(path: Path) -> StoredClip | None:
 
 
 def _collect(
-    results: Iterator[_Read | Dropped | _Failed], advance: Advance
-) -> tuple[list[_Read], list[Dropped]]:
+    results: Iterator[_Read | _Left | _Failed], advance: Advance
+) -> tuple[list[_Read], list[_Left]]:
     """Sort results; a copy of a file that is there already is dropped."""
     reads: dict[str, _Read] = {}
-    dropped: list[Dropped] = []
+    left: list[_Left] = []
     for result in results:
         if isinstance(result, _Failed):
             raise EchoFedError(result.code, result.message, result.hint)
-        if isinstance(result, Dropped):
-            dropped.append(result)
+        if isinstance(result, _Left):
+            left.append(result)
         elif result.record.key in reads:
-            dropped.append(
-                Dropped(
-                    result.position, "", Code.ALREADY_EXISTS.name, "a file is a copy of another"
-                )
-            )
+            code, reason = Code.ALREADY_EXISTS.name, "a file is a copy of another"
+            left.append(_Left(Dropped(result.position, "", code, reason), result.header))
         else:
             reads[result.record.key] = result
-        advance(1, f"{len(dropped)} dropped" if dropped else "")
-    return list(reads.values()), dropped
+        advance(1, f"{len(left)} dropped" if left else "")
+    return list(reads.values()), left
 
 
-def _with_patient(read: _Read, patient: str | None, issuer: str, pseudonyms: Pseudonyms) -> _Read:
-    """The read under the pseudonym of the patient that the labels name, if they name one."""
-    if patient is None:
-        return read
-    key = pseudonyms.patient(identity_of(patient, issuer))
-    return replace(read, record=replace(read.record, patient=key))
+def _pseudonymous(read: _Read, patient: str | None, issuer: str, pseudonyms: Pseudonyms) -> _Read:
+    """The read under the pseudonym of the patient that the labels name, and its moved day."""
+    key = read.record.patient
+    if patient is not None:
+        key = pseudonyms.patient(identity_of(patient, issuer))
+    day = pseudonyms.moved(read.header.day, key) if read.header.day else None
+    date = day.isoformat() if day else ""
+    return replace(read, record=replace(read.record, patient=key, date=date))
 
 
 def _with_splits(

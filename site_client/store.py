@@ -36,6 +36,8 @@ class StoredClip:
         frame_time_ms: time between frames, None where unknown.
         fan: geometry of the sector, None where none could be fitted.
         confidence: of the mask; 0 where there is none.
+        num_blanked: pixels of all frames that de-identification made zero, None where it was not
+            counted.
     """
 
     pixels_THW: NDArray[np.uint8]
@@ -44,6 +46,7 @@ class StoredClip:
     frame_time_ms: float | None
     fan: Fan | None = None
     confidence: float = 0.0
+    num_blanked: int | None = None
 
 
 class SiteStore:
@@ -188,6 +191,7 @@ def save_clip(path: Path, clip: StoredClip) -> str:
         "frame_time_ms": clip.frame_time_ms,
         "fan": asdict(clip.fan) if clip.fan else None,
         "confidence": clip.confidence,
+        "num_blanked": clip.num_blanked,
     }
     arrays: dict[str, NDArray[np.uint8]] = {"pixels_THW": clip.pixels_THW}
     if clip.mask_HW is not None:
@@ -223,6 +227,7 @@ def load_clip(path: Path) -> StoredClip:
         frame_time_ms=header["frame_time_ms"],
         fan=Fan(**{**fan, "apex_rc": tuple(fan["apex_rc"])}) if fan else None,
         confidence=header["confidence"],
+        num_blanked=header.get("num_blanked"),
     )
 
 

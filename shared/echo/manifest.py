@@ -21,7 +21,15 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 @dataclass(frozen=True, slots=True)
 class ClipRecord:
-    """One stored clip; ``label`` is the site's word, empty where none was given."""
+    """One stored clip.
+
+    Args:
+        label: the site's word, empty where none was given.
+        study: pseudonym of its study, empty where the source knows no studies.
+        date: of the study, moved by the patient's own number of days; empty where it is unknown.
+        num_blanked: pixels of all frames that de-identification made zero, None where it was not
+            counted.
+    """
 
     key: str
     patient: str
@@ -31,6 +39,9 @@ class ClipRecord:
     file: str
     sha256: str
     has_mask: bool = True
+    study: str = ""
+    date: str = ""
+    num_blanked: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

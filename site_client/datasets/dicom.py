@@ -11,6 +11,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,7 @@ class DicomSource:
                     "a file holds no pixel data",
                     "it is a report or a directory, or was cut off; leave it out",
                 )
-            if str(dataset.get("Modality") or "").strip() not in _MODALITIES:
+            if str(dataset.get("Modality") or "").strip().upper() not in _MODALITIES:
                 raise EchoFedError(
                     Code.SECTOR_EMPTY,
                     "a file is of another modality than ultrasound",
@@ -132,7 +133,7 @@ class DicomFile:
             issuer = str(self._dataset.get("IssuerOfPatientID") or "").strip()
             study = str(self._dataset.get("StudyInstanceUID") or "").strip()
             key = identity_of(patient, issuer) if patient else f"study {study}"
-            return RawHeader(key, _count_removed(self._dataset))
+            return RawHeader(key, _count_removed(self._dataset), study, _day(self._dataset))
 
     def clip(self) -> RawClip:
         """Decode the pixels as grey and read the calibration.
@@ -163,6 +164,14 @@ def _reading_door() -> Iterator[None]:
             raise unreadable(f"does not decode ({type(error).__name__})") from None
         finally:
             library.setLevel(level)
+
+
+def _day(dataset: FileDataset) -> date | None:
+    """Day of the study; a date that no calendar has is none."""
+    try:
+        return datetime.strptime(str(dataset.get("StudyDate") or ""), "%Y%m%d").date()  # noqa: DTZ007 - a day has no zone
+    except ValueError:
+        return None
 
 
 def _count_removed(dataset: FileDataset) -> dict[str, int]:

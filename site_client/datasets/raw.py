@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Protocol
 
@@ -24,10 +25,14 @@ class RawHeader:
     Args:
         patient: the source's own patient id; identifies a person.
         removed: number of header elements that will not be kept, by kind.
+        study: the source's own study id, empty where there is none; identifies an examination.
+        day: of the study, None where it is unknown.
     """
 
     patient: str
     removed: Mapping[str, int]
+    study: str = ""
+    day: date | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -34,11 +34,16 @@ def check(premises: Premises) -> Iterator[Finding]:
 
 def _look_at_dataset(store: SiteStore, name: str, *, is_full: bool) -> Iterator[Finding]:
     try:
-        clips = store.manifest(name).clips
+        manifest = store.manifest(name)
     except EchoFedError as error:
         yield fault(error.code, f"dataset {name}: {error.message}", error.hint)
         return
-    folder = store.dataset_folder(name)
+    clips, folder = manifest.clips, store.dataset_folder(name)
+    if manifest.origin == "real" and manifest.label_map_sha256 and not manifest.is_signed:
+        yield warn(
+            f"dataset {name}: nobody signed its label map",
+            "let a cardiologist read and sign it, then ingest the dataset again",
+        )
     missing = sum(not (folder / clip.file).is_file() for clip in clips)
     if missing:
         what = f"dataset {name}: {missing} of {len(clips)} clips are missing"

@@ -6,7 +6,7 @@ import os
 import shutil
 import stat
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from shared.phantom.overlay import tissue_box
 from shared.testing.dicom import build_dicom, build_region, speckled_fan
 from site_client.ingest import IngestRequest, ingest
 from site_client.ingested import IngestReport
+from site_client.receipts import KIND as RECEIPT
 from site_client.settings import IngestSettings
 from site_client.store import SiteStore, file_sha256
 
@@ -152,11 +153,50 @@ def test_several_workers_store_the_same(
 
 def test_the_ledger_gets_counts_only(hospital: HospitalTruth, store: SiteStore) -> None:
     report = run(hospital, store)
-    (entry,) = Ledger(store.ledger_path).entries()
+    *receipts, entry = Ledger(store.ledger_path).entries()
     assert entry.kind == "dataset.ingested"
     assert entry.body["ingested"] == 8
-    keys = {clip.key for clip in report.manifest.clips} | {c.patient for c in report.manifest.clips}
-    assert not any(key in json.dumps(entry.body) for key in keys)
+    assert [receipt.kind for receipt in receipts] == ["study.deidentified"] * 4
+    clips = report.manifest.clips
+    keys = {key for clip in clips for key in (clip.key, clip.patient, clip.study, clip.date)}
+    told = json.dumps([receipt.body for receipt in receipts] + [entry.body])
+    assert not any(key in told for key in keys)
+
+
+def test_every_study_has_a_receipt_of_what_was_done_to_it(
+    store: SiteStore, tmp_path: Path, seed: int
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    region = {"SequenceOfUltrasoundRegions": [build_region((10, 5, 110, 155))]}
+    study = {**region, "StudyInstanceUID": "1.2.3", "StudyDate": "20240101"}
+    for number in range(2):
+        data = build_dicom(speckled_fan(SIZE, 3, seed + number), elements=study)
+        (folder / f"{number}.dcm").write_bytes(data)
+    (folder / "copy.dcm").write_bytes(data)
+    later = {**study, "StudyInstanceUID": "1.2.4", "StudyDate": "20240110"}
+    (folder / "empty.dcm").write_bytes(build_dicom(np.zeros((1, *SIZE), np.uint8), elements=later))
+    (folder / "later.dcm").write_bytes(build_dicom(speckled_fan(SIZE, 2, seed), elements=later))
+    (folder / "cut.dcm").write_bytes(b"cut")
+    plain = IngestRequest(dataset="demo", site="north", origin="real")
+    clips = ingest(folder, store, plain, IngestSettings(), now=NOW).manifest.clips
+    receipts = [e.body for e in Ledger(store.ledger_path).entries() if e.kind == RECEIPT]
+    both, one = sorted(receipts, key=lambda receipt: -int(receipt["files"]))
+    assert (both["files"], both["clips"], both["frames"]) == (3, 2, 6)
+    assert (one["files"], one["clips"], one["frames"]) == (2, 1, 2)
+    assert (both["dropped"], one["dropped"]) == ({"ALREADY_EXISTS": 1}, {"SECTOR_EMPTY": 1})
+    assert both["header_elements_removed"]["names"] == 3
+    stored = {clip.sha256: store.clip("demo", clip) for clip in clips}
+    blanked = {key: int((~c.mask_HW).sum()) * len(c.pixels_THW) for key, c in stored.items()
+               if c.mask_HW is not None}  # fmt: skip
+    assert both["pixels_blanked"] + one["pixels_blanked"] == sum(blanked.values())
+    days = sorted(date.fromisoformat(clip.date) for clip in clips)
+    assert (days[-1] - days[0]).days == 9
+    assert days[-1] < date(2024, 1, 1)
+    assert len({clip.study for clip in clips}) == 2
+    ingest(folder, store, plain, IngestSettings(), now=NOW)
+    assert len(list(Ledger(store.ledger_path).entries())) == 3
+    assert b"20240101" not in everything_under(store.root)
 
 
 def test_an_unknown_label_stops_before_anything_is_stored(

@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -134,6 +135,23 @@ def test_files_without_an_id_belong_to_their_study(grey: NDArray[np.uint8]) -> N
 
     assert patient(StudyInstanceUID="1.2") == patient(StudyInstanceUID="1.2")
     assert patient(StudyInstanceUID="1.2") != patient(StudyInstanceUID="1.3")
+
+
+@pytest.mark.parametrize(
+    ("text", "day"),
+    [("20240229", date(2024, 2, 29)), ("20230229", None), ("", None)],
+)
+def test_study_and_day_are_read_for_their_pseudonyms(
+    grey: NDArray[np.uint8], text: str, day: date | None
+) -> None:
+    elements = {"StudyDate": text, "StudyInstanceUID": "1.2"}
+    header = SOURCE.open(build_dicom(grey, elements=elements)).header()
+    assert (header.study, header.day) == ("1.2", day)
+
+
+@pytest.mark.parametrize("modality", ["CT", "ECG", "MR"])
+def test_another_modality_is_no_ultrasound(grey: NDArray[np.uint8], modality: str) -> None:
+    assert code_of(build_dicom(grey, elements={"Modality": modality})) is Code.SECTOR_EMPTY
 
 
 @pytest.mark.parametrize("keep", [0, 10, 131, 200, 600, 0.5, 0.99])

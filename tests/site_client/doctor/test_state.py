@@ -61,6 +61,16 @@ def test_a_damaged_manifest_does_not_hide_the_other_dataset(
     assert any("zeta" in finding.what for finding in datasets.check(premises))
 
 
+def test_labels_of_real_pictures_that_nobody_signed_are_a_warning(
+    premises: Premises, faults: Look
+) -> None:
+    manifest = replace(premises.store.manifest("demo"), origin="real", label_map_sha256="0" * 64)
+    premises.store.save_manifest(manifest)
+    assert faults(datasets.check, premises) == [("warning", "")]
+    premises.store.save_manifest(replace(manifest, is_signed=True))
+    assert faults(datasets.check, premises) == []
+
+
 def test_an_ingest_that_never_ended_is_a_warning(premises: Premises, faults: Look) -> None:
     (premises.store.dataset_folder("open") / "clips").mkdir(parents=True)
     assert faults(datasets.check, premises) == [("warning", "")]
