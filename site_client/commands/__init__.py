@@ -9,6 +9,7 @@ COMMANDS: Registry[Callable[..., None]] = Registry(
     {
         "init": "site_client.commands.setup:init",
         "ingest": "site_client.commands.ingest:ingest",
+        "review": "site_client.commands.review:review",
         "train": "site_client.commands.train:train",
         "evaluate": "site_client.commands.evaluate:evaluate",
         "predict": "site_client.commands.predict:predict",

@@ -61,7 +61,16 @@ def ingest(
 
 
 def _tables(document: dict[str, object], listed: list[dict[str, object]]) -> list[Table]:
-    names = ("files", "ingested", "frames", "without_mask", "unlabelled", "kept_pixels", "ignored")
+    names = (
+        "files",
+        "ingested",
+        "frames",
+        "without_mask",
+        "unlabelled",
+        "kept_pixels",
+        "ignored",
+        "held",
+    )
     clips, patients, labels = document["clips"], document["patients"], document["labels"]
     assert isinstance(clips, dict)
     assert isinstance(patients, dict)
