@@ -27,20 +27,18 @@ from shared.testing.burn import burn_word
 from site_client.text import Mask, find_text
 
 OUT = Path(__file__).with_name("text.csv")
-SEEDS = {60: (71, 72), 120: (71, 72), 240: (71,), 600: (71,)}
+SEEDS = {60: (71, 72), 120: (71,), 240: (71,), 600: (71,)}
 """Seeds by rows."""
 SIZES = ((60, 80), (120, 160), (240, 320), (600, 800))
 VIEWS_AT_600 = 2  # of each scanner
 WORDS = 2  # burnt into every clip, one at a time
 CAMUS_OPEN = range(1, 201)  # patients 201-250 are the test part
-TTE47_GRAPHICS = {
-    "05_a3ch-la.png",
-    "07_a3ch-outflow.png",
-    "15_a5ch-outflow.png",
-    "27_plax-full-mv.png",
-    "29_plax-full-rv-ao.png",
-}
-"""Stills with a colour box, and most with digits, in the sector; told by eye."""
+MARKED = {
+    "05_a3ch-la.png", "07_a3ch-outflow.png", "09_a4ch-ias.png", "15_a5ch-outflow.png",
+    "25_plax-full-la.png", "27_plax-full-mv.png", "29_plax-full-rv-ao.png",
+    "45_subcostal-heart.png", "dataset1_12666a0b518a.jpg", "dataset1_f3581eb10377.jpg",
+}  # fmt: skip
+"""Pictures with digits, letters or a colour box left where is looked; told by eye."""
 
 
 class Tally:
@@ -112,18 +110,19 @@ def measure_real(tally: Tally, folder: Path) -> None:
 def real_pictures(folder: Path) -> Iterator[tuple[str, str, Path]]:
     """Set, what is known of text in it, and file; one frame of each video or sequence."""
     for patient in CAMUS_OPEN:
-        for phase in ("ED", "ES")[patient % 2 :][:1]:
-            path = folder / "camus_a4c/images" / f"patient{patient:04d}_4CH_{phase}.png"
-            if path.is_file():
-                yield "camus_a4c", "no text", path
+        phase = ("ED", "ES")[patient % 2]
+        path = folder / "camus_a4c/images" / f"patient{patient:04d}_4CH_{phase}.png"
+        if path.is_file():
+            yield "camus_a4c", "no text", path
     for row in first_of_each(folder / "lung_pocus/manifest.csv", "video"):
         yield "lung_pocus", "no text", folder / "lung_pocus/images" / row["file"]
     for row in first_of_each(folder / "muscle_timtrack/manifest.csv", "sequence"):
-        kind = "no text" if row["site"] == "dataset 1" else "scanner's text"
-        yield f"muscle {row['site']}", kind, folder / "muscle_timtrack/images" / row["file"]
+        is_marked = row["site"] == "dataset 2" or row["file"] in MARKED
+        kind = "scanner's marks" if is_marked else "no text"
+        yield "muscle_timtrack", kind, folder / "muscle_timtrack/images" / row["file"]
     for row in first_of_each(folder / "tte47/manifest.csv", "file"):
         if row["group"] not in ("doppler", "mmode"):
-            kind = "graphics" if row["file"] in TTE47_GRAPHICS else "no text"
+            kind = "scanner's marks" if row["file"] in MARKED else "no text"
             yield "tte47", kind, folder / "tte47" / row["file"]
 
 
