@@ -1,4 +1,4 @@
-"""``echofed-site review``: listed, drawn, decided; the ledger has the decision, the dataset obeys."""
+"""``echofed-site review``: listed, drawn and decided; ledger and dataset have the decision."""
 
 import json
 from pathlib import Path
