@@ -145,6 +145,7 @@ def _report(joined: JoinedRows, trials: FusionTrials) -> dict[str, Any]:
     return {
         "variant": trials.chosen,
         "validation": {name: one.validation for name, one in trials.by_variant.items()},
+        "certainty": {name: one.certainty for name, one in trials.by_variant.items()},
         "datasets": {
             rows.name: {
                 "origin": rows.origin,

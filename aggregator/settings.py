@@ -17,7 +17,7 @@ class FusionSettings(Settings):
     variants: tuple[FusionVariant, ...] = ("sum", "attention", "discrepancy")
     """Variants that are trained and compared."""
     serve: FusionVariant | Literal["best"] = "best"
-    """Which of them becomes the candidate; best goes by validation score."""
+    """Which becomes the candidate; best: the highest mean log-probability in validation."""
     epochs: Positive = 50
     """Passes over the training rows."""
     batch_size: Positive = 256

@@ -92,6 +92,9 @@ def command_line(
 
 def run_main(app: Callable[[], None]) -> None:
     """Run a command line; an EchoFedError ends in its code, anything else in a traceback."""
+    # Threads that spin at barriers halve the speed of a machine on which anything else runs; set
+    # before torch is imported, and inherited by Flower's processes.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except EchoFedError as error:

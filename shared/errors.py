@@ -25,6 +25,7 @@ class Code(IntEnum):
     DISK_FULL = 36
     DATASET_UNKNOWN = 37
     TEXT_FOUND = 38
+    PATIENT_UNKNOWN = 39
     EGRESS_DENIED = 40
     TOO_FEW_PATIENTS = 41
     POLICY_EXPIRED = 42
@@ -50,6 +51,8 @@ class Code(IntEnum):
     STATE_NEWER = 71
     MODEL_UNKNOWN = 72
     NOTHING_TO_DO = 73
+    ARCHIVE_UNREACHABLE = 80
+    ARCHIVE_REFUSED = 81
 
 
 class EchoFedError(Exception):

@@ -136,6 +136,7 @@ class Ledger:
         for expected, (position, data, leaf) in enumerate(rows):
             is_whole = (
                 position == expected
+                and isinstance(data, bytes)
                 and leaf == leaf_hash(data)
                 and _is_chained(data, position, previous)
             )

@@ -1,7 +1,5 @@
 """``echofed-site``: the commands of a site, listed in ``site_client/commands``."""
 
-import os
-
 import typer
 
 from shared.console import command_line, run_main
@@ -19,6 +17,4 @@ def build_app() -> typer.Typer:
 
 def main() -> None:
     """Run the command line."""
-    # Threads that spin at barriers halve the speed of a machine on which anything else runs.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     run_main(build_app())

@@ -293,6 +293,12 @@ def approved_bundles(path: Path) -> frozenset[str]:
     return frozenset(load_policy(path).approved_bundles)
 
 
+def minimum_patients(path: Path, dataset: str) -> int:
+    """The least count of a dataset's patients that may be told, by policy.yaml as it is now."""
+    consent = load_policy(path).datasets.get(dataset, DatasetPolicy())
+    return consent.minimum_patients_per_view
+
+
 def patients_by_label(manifest: DatasetManifest) -> dict[str, int]:
     """How many patients each label was seen in."""
     patients: dict[str, set[str]] = {label: set() for label in manifest.labels}

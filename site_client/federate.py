@@ -87,7 +87,8 @@ def _await_centre(
 ) -> None:
     while not stop.is_set():
         try:
-            return probe(identity, launch.address)
+            probe(identity, launch.address)
+            return
         except EchoFedError as error:
             if error.code is Code.CERTIFICATE_EXPIRED or time.monotonic() > deadline:
                 raise

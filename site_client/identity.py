@@ -118,7 +118,7 @@ def accept_certificate(folder: Path, document: dict[str, Any]) -> datetime:
         certificate = x509.load_pem_x509_certificate(str(document["certificate"]).encode())
         centre = x509.load_pem_x509_certificate(identity.ca.read_bytes())
         certificate.verify_directly_issued_by(centre)
-        belongs = _public_line(certificate.public_key()) == public_key(identity)
+        belongs = certificate_key(certificate) == public_key(identity)
     except (ValueError, TypeError, InvalidSignature) as error:
         raise EchoFedError(
             Code.IDENTITY_MISMATCH,
@@ -167,6 +167,11 @@ def public_key(identity: Identity) -> str:
     """The node's public key as one OpenSSH line."""
     key = serialization.load_pem_private_key(identity.tls_key.read_bytes(), None)
     return _public_line(key.public_key())
+
+
+def certificate_key(certificate: x509.Certificate) -> str:
+    """The public key of a certificate as one OpenSSH line, to compare with ``public_key``."""
+    return _public_line(certificate.public_key())
 
 
 def _ensure_key(identity: Identity) -> ec.EllipticCurvePrivateKey:

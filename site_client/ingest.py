@@ -14,20 +14,19 @@ from datetime import datetime
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from shared.echo.manifest import SPLITS, ClipRecord, DatasetManifest, Split, require_patients_apart
+from shared.echo.manifest import ClipRecord, DatasetManifest, Split, require_patients_apart
 from shared.errors import Code, EchoFedError
 from shared.ledger import Ledger
 from site_client.datasets import SOURCES
-from site_client.datasets.labels import LabelRow, read_label_map, read_label_rows
+from site_client.datasets.labels import LabelRow
+from site_client.datasets.layouts import LAYOUTS
+from site_client.datasets.listing import Listing, choose_files, list_labelled
+from site_client.datasets.raw import identity_of
 from site_client.datasets.splits import draw_splits
-from site_client.deidentify import (
-    Pseudonyms,
-    deidentify,
-    require_allowed,
-    require_looked_at,
-)
+from site_client.deidentify import Pseudonyms, deidentify, require_allowed, require_looked_at
+from site_client.ingested import Dropped, IngestReport
 from site_client.quarantine import admit
 from site_client.settings import IngestSettings
 from site_client.store import SiteStore, StoredClip, file_sha256, load_clip, require_name
@@ -49,8 +48,10 @@ class IngestRequest:
 
     Args:
         dataset: its name at this site.
-        labels: CSV with file,label[,split]; None leaves every clip without a label.
+        labels: CSV with file,label[,split][,patient]; None leaves every clip without a label.
         label_map: YAML label -> view(s); None reads the labels as view names.
+        source: kind of the files, DICOM where neither it nor a layout is given.
+        layout: name of a public set, which brings labels, label map, source and licence itself.
     """
 
     dataset: str
@@ -58,66 +59,10 @@ class IngestRequest:
     origin: Literal["phantom", "real"]
     labels: Path | None = None
     label_map: Path | None = None
-    source: str = "dicom"
+    source: str | None = None
     purpose: str = ""
     licence: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Dropped:
-    """A file that was left out, and why.
-
-    Args:
-        position: place in the sorted listing of the files, -1 for one that is not there.
-        sha256: start of the file's SHA-256, to find it again without naming it.
-    """
-
-    position: int
-    sha256: str
-    code: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class IngestReport:
-    """What happened.
-
-    Args:
-        num_ignored: files in the folder that are not of this source.
-        removed: header elements removed, by kind.
-    """
-
-    manifest: DatasetManifest
-    dropped: tuple[Dropped, ...]
-    num_files: int
-    num_ignored: int
-    removed: dict[str, int]
-    changed: bool
-
-    def document(self) -> dict[str, Any]:
-        """Counts for a person, the ledger and ``--json``; nothing of a patient."""
-        clips = self.manifest.clips
-        return {
-            "dataset": self.manifest.id,
-            "files": self.num_files,
-            "ignored": self.num_ignored,
-            "held": sum(drop.code == Code.TEXT_FOUND.name for drop in self.dropped),
-            "ingested": len(clips),
-            "frames": sum(clip.num_frames for clip in clips),
-            "without_mask": sum(not clip.has_mask for clip in clips),
-            "unlabelled": sum(not clip.label for clip in clips),
-            "clips": {name: sum(c.split == name for c in clips) for name in SPLITS},
-            "patients": {
-                name: self.manifest.num_patients(c for c in clips if c.split == name)
-                for name in SPLITS
-            },
-            "labels": dict(sorted(Counter(clip.label for clip in clips if clip.label).items())),
-            "kept_pixels": self.manifest.kept_pixels,
-            "header_elements_removed": self.removed,
-            "dropped": dict(sorted(Counter(drop.code for drop in self.dropped).items())),
-            "content_sha256": self.manifest.content_hash(),
-            "changed": self.changed,
-        }
+    layout: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,26 +117,30 @@ def ingest(
         raise EchoFedError(
             Code.CONFIG_MISSING, "the folder to ingest does not exist", "check FOLDER"
         )
-    rows = read_label_rows(request.labels, folder) if request.labels else {}
-    labels = read_label_map(request.label_map, rows)
-    tasks, num_ignored, lost = _list_files(folder, request.source, rows)
+    listing = _list(folder, request)
+    tasks, num_ignored, lost = _tasks(folder, listing)
+    pseudonyms = Pseudonyms(store.key())
     job = partial(
-        _read_one, store=store, dataset=request.dataset, source=request.source,
-        pseudonyms=Pseudonyms(store.key()), settings=settings,
+        _read_one, store=store, dataset=request.dataset, source=listing.source,
+        pseudonyms=pseudonyms, settings=settings,
     )  # fmt: skip
     reads, dropped = _collect(_run(job, tasks, settings.workers), advance or _silent)
     dropped = [*dropped, *lost]
     if not reads:
         raise _nothing(dropped)
-    names = {task.position: task.path.relative_to(folder).as_posix() for task in tasks}
-    by_position = {
-        read.position: rows.get(names[read.position], LabelRow("", None)) for read in reads
-    }
-    clips = _with_splits(reads, by_position, _earlier_splits(store, request.dataset), settings)
+    rows = _rows(folder, tasks, listing)
+    reads = [
+        _with_patient(read, rows[read.position].patient, listing.issuer, pseudonyms)
+        for read in reads
+    ]
+    test_fraction = 0.0 if listing.has_published_test() else settings.test_fraction
+    earlier = _earlier_splits(store, request.dataset)
+    clips = _with_splits(reads, rows, earlier, (settings.val_fraction, test_fraction))
     manifest = DatasetManifest(
-        id=request.dataset, site=request.site, origin=request.origin, source=request.source,
-        labels=labels, clips=clips, kept_pixels=settings.keep_pixels, licence=request.licence,
-        purpose=request.purpose, created=now.isoformat(timespec="seconds"),
+        id=request.dataset, site=request.site, origin=request.origin, source=listing.source,
+        labels=dict(listing.views), clips=clips, kept_pixels=settings.keep_pixels,
+        licence=listing.licence, purpose=request.purpose,
+        created=now.isoformat(timespec="seconds"),
     )  # fmt: skip
     removed = sum((Counter(dict(read.removed)) for read in reads), Counter[str]())
     changed = _is_new(store, manifest)
@@ -205,26 +154,41 @@ def ingest(
     return report
 
 
-def _list_files(
-    folder: Path, source: str, rows: Mapping[str, LabelRow]
-) -> tuple[list[_Task], int, list[Dropped]]:
-    """Files of this source in order, how many others there are, and labelled files not there."""
-    reader = SOURCES[source]
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name[0] != ".")
-    names = [path.relative_to(folder).as_posix() for path in files]
-    chosen = [
-        path
-        for path, name in zip(files, names, strict=True)
-        if name in rows or reader.recognises(path)
-    ]
-    lost = [
-        Dropped(
-            -1, "", Code.DATA_UNREADABLE.name, "a file named in the labels is not in the folder"
+def _list(folder: Path, request: IngestRequest) -> Listing:
+    """Understand the folder, by a public layout or by the site's own labels."""
+    if request.layout is None:
+        return list_labelled(
+            folder,
+            request.source or "dicom",
+            labels=request.labels,
+            label_map=request.label_map,
+            licence=request.licence,
         )
-        for _ in rows.keys() - set(names)
-    ]
-    tasks = [_Task(position, path) for position, path in enumerate(chosen)]
-    return tasks, len(files) - len(chosen), lost
+    if request.labels or request.label_map or request.source or request.licence:
+        raise EchoFedError(
+            Code.CONFIG_INVALID,
+            f"the layout {request.layout} brings labels, label map, source and licence itself",
+            "leave these options out, or leave out --layout",
+        )
+    return LAYOUTS[request.layout](folder)
+
+
+def _tasks(folder: Path, listing: Listing) -> tuple[list[_Task], int, list[Dropped]]:
+    """Files to read in order, how many others there are, and listed files that are not there."""
+    files, num_ignored, num_lost = choose_files(folder, listing)
+    gone = Dropped(
+        -1, "", Code.DATA_UNREADABLE.name, "a file named in the labels is not in the folder"
+    )
+    return [_Task(place, path) for place, path in enumerate(files)], num_ignored, [gone] * num_lost
+
+
+def _rows(folder: Path, tasks: Sequence[_Task], listing: Listing) -> dict[int, LabelRow]:
+    """What the listing says of each file, by its position."""
+    unsaid = LabelRow("", None)
+    return {
+        task.position: listing.rows.get(task.path.relative_to(folder).as_posix(), unsaid)
+        for task in tasks
+    }
 
 
 def _run(
@@ -257,9 +221,10 @@ def _read_one(
     """Read, de-identify and store one file; a fault of the file is a result, not an exception."""
     sha256 = ""
     try:
-        data = _bytes_of(task.path)
+        reader = SOURCES[source]
+        data = reader.read(task.path)
         sha256 = hashlib.sha256(data).hexdigest()[:12]
-        opened = SOURCES[source].open(data)
+        opened = reader.open(data)
         header = opened.header()
         key = pseudonyms.clip(data, settings.keep_pixels)
         path = store.clip_path(dataset, key)
@@ -284,17 +249,6 @@ def _read_one(
         has_mask=clip.mask_HW is not None,
     )
     return _Read(task.position, record, header.removed)
-
-
-def _bytes_of(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise EchoFedError(
-            Code.DATA_UNREADABLE,
-            f"a file cannot be opened ({type(error).__name__})",
-            "check its permissions",
-        ) from None
 
 
 def _stored_earlier(path: Path) -> StoredClip | None:
@@ -327,13 +281,21 @@ def _collect(
     return list(reads.values()), dropped
 
 
+def _with_patient(read: _Read, patient: str | None, issuer: str, pseudonyms: Pseudonyms) -> _Read:
+    """The read under the pseudonym of the patient that the labels name, if they name one."""
+    if patient is None:
+        return read
+    key = pseudonyms.patient(identity_of(patient, issuer))
+    return replace(read, record=replace(read.record, patient=key))
+
+
 def _with_splits(
     reads: Sequence[_Read],
     rows: Mapping[int, LabelRow],
     earlier: Mapping[str, Split],
-    settings: IngestSettings,
+    shares: tuple[float, float],
 ) -> tuple[ClipRecord, ...]:
-    """Records with label and split, in the order of their keys."""
+    """Records with label and split, in the order of their keys; shares are of val and test."""
     given = [
         replace(read.record, split=split)
         for read in reads
@@ -344,8 +306,8 @@ def _with_splits(
     splits = draw_splits(
         (read.record.patient for read in reads),
         fixed,
-        val_fraction=settings.val_fraction,
-        test_fraction=settings.test_fraction,
+        val_fraction=shares[0],
+        test_fraction=shares[1],
     )
     records = (
         replace(read.record, label=rows[read.position].label, split=splits[read.record.patient])

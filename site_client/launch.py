@@ -1,10 +1,15 @@
 """What starting a site's node takes: plain values, a TLS context and a look at the centre."""
 
+import base64
 import http.client
 import ssl
 from dataclasses import asdict, dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from shared.errors import Code, EchoFedError
 from shared.files import read_json, write_json
@@ -78,18 +83,19 @@ def client_context(identity: Identity) -> ssl.SSLContext:
     return context
 
 
-def probe(identity: Identity, address: str) -> None:
-    """Look once whether the centre lets this site in and answers.
+def probe(identity: Identity, address: str) -> datetime | None:
+    """Look once whether the centre lets this site in and answers, by the way its node would take.
+
+    Returns:
+        The centre's clock as its answer tells it, to the second; None where it tells none.
 
     Raises:
         EchoFedError: CERTIFICATE_EXPIRED, NODE_REFUSED or CENTRE_UNREACHABLE.
     """
-    connection = http.client.HTTPSConnection(
-        address, timeout=PROBE_TIMEOUT_S, context=client_context(identity)
-    )
+    connection = _open_connection(identity, address)
     try:
         connection.request("GET", "/health")
-        status = connection.getresponse().status
+        response = connection.getresponse()
     except ConnectionResetError as error:
         # asyncio's server drops a connection whose certificate it refuses without saying why
         raise failure(Code.NODE_REFUSED, address) from error
@@ -97,10 +103,58 @@ def probe(identity: Identity, address: str) -> None:
         raise failure(code_of_failure(error), address) from error
     finally:
         connection.close()
-    if status == http.HTTPStatus.FORBIDDEN:
+    if response.status == http.HTTPStatus.FORBIDDEN:
         raise failure(Code.NODE_REFUSED, address)
-    if status >= http.HTTPStatus.BAD_REQUEST:
+    if response.status >= http.HTTPStatus.BAD_REQUEST:
         raise failure(Code.CENTRE_UNREACHABLE, address)
+    return _clock_of(response.headers.get("date"))
+
+
+def way_to(address: str) -> str:
+    """The address, with the proxy through which it is reached where HTTPS_PROXY names one."""
+    proxy = _proxy_for(address)
+    return f"{address} through the proxy {proxy.hostname}:{_port(proxy)}" if proxy else address
+
+
+def _open_connection(identity: Identity, address: str) -> http.client.HTTPSConnection:
+    """Direct, or through a tunnel of the proxy, as Flower's own client decides."""
+    context, proxy = client_context(identity), _proxy_for(address)
+    if proxy is None:
+        return http.client.HTTPSConnection(address, timeout=PROBE_TIMEOUT_S, context=context)
+    connection = http.client.HTTPSConnection(
+        str(proxy.hostname), _port(proxy), timeout=PROBE_TIMEOUT_S, context=context
+    )
+    headers = {}
+    if proxy.username:
+        pair = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
+        headers["Proxy-Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
+    connection.set_tunnel(address, headers=headers)
+    return connection
+
+
+def _proxy_for(address: str) -> SplitResult | None:
+    """The proxy that the environment names for an address; NO_PROXY names exceptions."""
+    named = getproxies()
+    proxy = named.get("https") or named.get("all")
+    if not proxy or proxy_bypass(urlsplit(f"//{address}").hostname or ""):
+        return None
+    return urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+
+
+def _port(proxy: SplitResult) -> int:
+    try:
+        return proxy.port or http.client.HTTP_PORT
+    except ValueError as error:
+        raise EchoFedError(
+            Code.CONFIG_INVALID, "HTTPS_PROXY is no address", "write http://host:port"
+        ) from error
+
+
+def _clock_of(header: str | None) -> datetime | None:
+    try:
+        return parsedate_to_datetime(header) if header else None
+    except ValueError:
+        return None
 
 
 def code_of_failure(error: BaseException) -> Code:
@@ -121,8 +175,8 @@ def failure(code: Code, address: str) -> EchoFedError:
     """The error of a node that cannot join, with its way out."""
     messages = {
         Code.CERTIFICATE_EXPIRED: "a certificate on the way to the centre has ended",
-        Code.NODE_REFUSED: f"the centre at {address} refuses this site",
-        Code.CENTRE_UNREACHABLE: f"the centre at {address} does not answer",
+        Code.NODE_REFUSED: f"the centre at {way_to(address)} refuses this site",
+        Code.CENTRE_UNREACHABLE: f"the centre at {way_to(address)} does not answer",
     }
     message = messages.get(code, f"the node ended with {code.name}")
     return EchoFedError(code, message, _WAYS_OUT.get(code, "see the log above"))

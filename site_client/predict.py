@@ -12,6 +12,7 @@ from shared.echo.verdict import ExpertSay, Verdict
 from shared.errors import Code, EchoFedError
 from shared.models.fusion import FusionOutput, ScoreFusion
 from site_client.datasets import SOURCES
+from site_client.datasets.listing import source_of
 from site_client.deidentify import KeptPixels, deidentify
 from site_client.evaluate import Council, open_council, open_expert
 from site_client.extract import look_at
@@ -67,21 +68,16 @@ def open_single(store: SiteStore, expert: str) -> Judge:
     return Judge(expert, Council(ScoreFusion([block], "sum").eval(), (opened,)), 0.0)
 
 
-def read_clip(path: Path, kept: KeptPixels, *, source: str = "dicom") -> StoredClip:
-    """Read a file and remove identity as at ingest; nothing is stored.
+def read_clip(path: Path, kept: KeptPixels) -> StoredClip:
+    """Read a file of any source and remove identity as at ingest; nothing is stored.
 
     Raises:
         EchoFedError: DATA_UNREADABLE, PIXELS_MISSING, FRAMES_MISSING, SECTOR_EMPTY.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise EchoFedError(
-            Code.DATA_UNREADABLE,
-            f"the file cannot be opened ({type(error).__name__})",
-            "check its path and permissions",
-        ) from None
-    return deidentify(SOURCES[source].open(data).clip(), kept)
+    if not path.is_file():
+        raise EchoFedError(Code.DATA_UNREADABLE, "the file is not there", "check its path")
+    reader = SOURCES[source_of(path)]
+    return deidentify(reader.open(reader.read(path)).clip(), kept)
 
 
 def predict(clip: StoredClip, judge: Judge) -> Verdict:

@@ -48,12 +48,13 @@ def main() -> int:
     plan = load_settings(FiguresPlan, given.config)
     out = given.out.resolve()
     try:
-        summaries = []
+        with all_processes(out / "backmix" / "logs") as processes:
+            write_results([], run_backmix(plan.backmix, out / "backmix", processes))
+        summaries: list[dict[str, Any]] = []
         for seed in plan.seeds:
             summaries.append(_seed(plan, given.config.parent, seed, out))
-            write_results(summaries)
-        with all_processes(out / "backmix" / "logs") as processes:
-            write_results(summaries, run_backmix(plan.backmix, out / "backmix", processes))
+            write_results(summaries, [])
+        with all_processes(out / "likeness" / "logs") as processes:
             measure_likeness(out / "likeness", out / f"seed-{plan.seeds[0]}", processes)
     except CommandFailed as error:
         print(error, file=sys.stderr)
@@ -77,9 +78,9 @@ def measure_likeness(out: Path, seed: Path, processes: Processes) -> None:
 
 
 def write_results(
-    summaries: Sequence[Mapping[str, Any]], backmix: Sequence[Mapping[str, Any]] = ()
+    summaries: Sequence[Mapping[str, Any]], backmix: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Write the CSVs of what has been run and the README's table from them."""
+    """Write the CSVs of what has been run now and the README's table from them."""
     accuracy = [
         {
             "seed": s["seed"],

@@ -63,13 +63,23 @@ class Ontology:
         """
         name = self._alias.get(_fold(text))
         if name is None:
-            near = difflib.get_close_matches(_fold(text), self._alias, n=1, cutoff=0.0)
             raise EchoFedError(
                 Code.VIEW_UNKNOWN,
                 f"no view is called {text!r}",
-                f"the nearest is {self._alias[near[0]]!r}; see shared/echo/views.yaml",
+                f"the nearest is {self.nearest(text)[0]!r}; see shared/echo/views.yaml",
             )
         return self.views[name]
+
+    def nearest(self, text: str, *, count: int = 1, likeness: float = 0.0) -> tuple[str, ...]:
+        """Ids of the views whose names look most like a text, best first.
+
+        Args:
+            text: what a site wrote.
+            count: how many names are looked at; two names of one view are one answer.
+            likeness: least share of matching letters, 0 to 1.
+        """
+        near = difflib.get_close_matches(_fold(text), self._alias, n=count, cutoff=likeness)
+        return tuple(dict.fromkeys(self._alias[name] for name in near))
 
     def order(self, names: Iterable[str]) -> tuple[str, ...]:
         """Distinct views in union order."""

@@ -8,12 +8,18 @@ COMMANDS: Registry[Callable[..., None]] = Registry(
     "command",
     {
         "init": "site_client.commands.setup:init",
+        "fetch": "site_client.commands.fetch:fetch",
+        "receive": "site_client.commands.receive:receive",
         "ingest": "site_client.commands.ingest:ingest",
+        "labels": "site_client.commands.labels:labels",
+        "describe": "site_client.commands.describe:describe",
         "review": "site_client.commands.review:review",
         "train": "site_client.commands.train:train",
         "evaluate": "site_client.commands.evaluate:evaluate",
         "predict": "site_client.commands.predict:predict",
         "status": "site_client.commands.status:status",
         "federate": "site_client.commands.federate:federate",
+        "forget": "site_client.commands.forget:forget",
+        "doctor": "site_client.commands.doctor:doctor",
     },
 )

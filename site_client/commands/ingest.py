@@ -16,12 +16,19 @@ def ingest(
     dataset: Annotated[
         str, typer.Option(help="Name of the dataset; the folder's by default.")
     ] = "",
-    labels: Annotated[Path | None, typer.Option(help="CSV: file,label[,split].")] = None,
+    labels: Annotated[Path | None, typer.Option(help="CSV: file,label[,split][,patient].")] = None,
     label_map: Annotated[Path | None, typer.Option(help="YAML: label: view or [views].")] = None,
     origin: Annotated[
         Literal["real", "phantom"], typer.Option(help="Where the pictures come from.")
     ] = "real",
-    source: Annotated[str, typer.Option(help="Kind of the files.")] = "dicom",
+    source: Annotated[
+        str | None,
+        typer.Option(help="Kind of the files: dicom (default), images, video, nifti, mhd."),
+    ] = None,
+    layout: Annotated[
+        str | None,
+        typer.Option(help="Public set (camus, tmed2, ...): brings labels, views and licence."),
+    ] = None,
     purpose: Annotated[str, typer.Option(help="What the dataset may be used for, in words.")] = "",
     licence: Annotated[str, typer.Option(help="Terms of the data.")] = "",
     config: ConfigOption = Path(CONFIG_FILE),
@@ -42,6 +49,7 @@ def ingest(
         source=source,
         purpose=purpose,
         licence=licence,
+        layout=layout,
     )
     with progress("ingest", None) as advance:
         report = run_ingest(
@@ -62,15 +70,9 @@ def ingest(
 
 def _tables(document: dict[str, object], listed: list[dict[str, object]]) -> list[Table]:
     names = (
-        "files",
-        "ingested",
-        "frames",
-        "without_mask",
-        "unlabelled",
-        "kept_pixels",
-        "ignored",
-        "held",
-    )
+        "files", "ingested", "frames", "without_mask", "unlabelled", "source", "licence",
+        "kept_pixels", "ignored", "held",
+    )  # fmt: skip
     clips, patients, labels = document["clips"], document["patients"], document["labels"]
     assert isinstance(clips, dict)
     assert isinstance(patients, dict)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def predict(
-    file: Annotated[Path, typer.Argument(help="DICOM file.")],
+    file: Annotated[Path, typer.Argument(help="DICOM, picture, video, NIfTI or MetaImage.")],
     out: Annotated[Path | None, typer.Option(help="Write the picture with the verdict here.")] = (
         None
     ),

@@ -25,10 +25,16 @@ from pydicom.pixels import apply_color_lut, get_decoder
 from shared.echo.detection import Region
 from shared.echo.frame import MillimetresPerPixel
 from shared.errors import Code, EchoFedError
-from site_client.datasets.raw import RawClip, RawHeader
+from site_client.datasets.raw import (
+    MAX_BYTES,
+    RawClip,
+    RawHeader,
+    identity_of,
+    read_bytes,
+    unreadable,
+)
 
 _SUFFIXES = {".dcm", ".dicom", ".ima"}
-_MAX_BYTES = 4 << 30  # decoded; more is a damaged header, or needs cutting at the scanner
 _SPATIAL_2D = 1  # PS3.3 C.8.5.5.1.1
 _TISSUE = {1, 2}  # PS3.3 C.8.5.5.1.2: tissue, colour flow
 _CENTIMETRES = 3  # PS3.3 C.8.5.5.1.15
@@ -58,6 +64,10 @@ class DicomSource:
         with path.open("rb") as file:
             return file.read(132)[128:] == b"DICM"
 
+    def read(self, path: Path) -> bytes:
+        """Read the file."""
+        return read_bytes(path)
+
     def open(self, data: bytes) -> "DicomFile":
         """Parse the header.
 
@@ -67,7 +77,7 @@ class DicomSource:
         with _reading_door():
             dataset = dcmread(io.BytesIO(data))
             if "SOPClassUID" not in dataset and "Rows" not in dataset:
-                raise _unreadable("is cut off in its header")
+                raise unreadable("is cut off in its header")
             if "PixelData" not in dataset or "Rows" not in dataset:
                 raise EchoFedError(
                     Code.PIXELS_MISSING,
@@ -101,7 +111,7 @@ class DicomFile:
             patient = str(self._dataset.get("PatientID") or "").strip()
             issuer = str(self._dataset.get("IssuerOfPatientID") or "").strip()
             study = str(self._dataset.get("StudyInstanceUID") or "").strip()
-            key = f"id {issuer} {patient}" if patient else f"study {study}"
+            key = identity_of(patient, issuer) if patient else f"study {study}"
             return RawHeader(key, _count_removed(self._dataset))
 
     def clip(self) -> RawClip:
@@ -130,15 +140,9 @@ def _reading_door() -> Iterator[None]:
         try:
             yield
         except _FAULTS as error:
-            raise _unreadable(f"does not decode ({type(error).__name__})") from None
+            raise unreadable(f"does not decode ({type(error).__name__})") from None
         finally:
             library.setLevel(level)
-
-
-def _unreadable(fault: str) -> EchoFedError:
-    return EchoFedError(
-        Code.DATA_UNREADABLE, f"a file {fault}", "export it again; the other files are not affected"
-    )
 
 
 def _count_removed(dataset: FileDataset) -> dict[str, int]:
@@ -159,8 +163,8 @@ def _grey_frames(dataset: FileDataset) -> NDArray[np.uint8]:
     frames = int(dataset.get("NumberOfFrames") or 1)
     samples = int(dataset.get("SamplesPerPixel", 1))
     depth = int(dataset.BitsAllocated) // 8
-    if frames * dataset.Rows * dataset.Columns * samples * depth > _MAX_BYTES:
-        raise _unreadable("claims more pixels than can be read")
+    if frames * dataset.Rows * dataset.Columns * samples * depth > MAX_BYTES:
+        raise unreadable("claims more pixels than can be read")
     array, meta = get_decoder(dataset.file_meta.TransferSyntaxUID).as_array(dataset, raw=True)
     array = array.reshape(frames, dataset.Rows, dataset.Columns, -1)
     colour = str(meta["photometric_interpretation"])

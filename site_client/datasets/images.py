@@ -3,7 +3,6 @@
 A picture file says nothing of a patient: unless the labels name one, each is a patient of its own.
 """
 
-import hashlib
 import io
 import warnings
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from shared.errors import Code, EchoFedError
-from site_client.datasets.raw import RawClip, RawHeader
+from site_client.datasets.raw import RawClip, RawHeader, read_bytes, unnamed
 
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
@@ -31,6 +30,10 @@ class ImageSource:
         """Tell by suffix."""
         return path.suffix.lower() in _SUFFIXES
 
+    def read(self, path: Path) -> bytes:
+        """Read the file."""
+        return read_bytes(path)
+
     def open(self, data: bytes) -> "ImageFile":
         """Keep the bytes until they are decoded."""
         return ImageFile(data)
@@ -48,7 +51,7 @@ class ImageFile:
 
     def header(self) -> RawHeader:
         """A patient of its own; text chunks and EXIF are not kept and not counted."""
-        return RawHeader(f"picture {hashlib.sha256(self._data).hexdigest()}", {})
+        return unnamed(self._data)
 
     def clip(self) -> RawClip:
         """One grey frame, colours by ITU-R BT.601; no region and no scale are known.

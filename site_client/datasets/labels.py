@@ -1,4 +1,4 @@
-"""What a site says about its files: a CSV with file, label and split, and a YAML label map."""
+"""What a site says of its files: a CSV of label, split and patient, and a YAML label map."""
 
 import csv
 import io
@@ -15,14 +15,21 @@ from shared.errors import Code, EchoFedError
 
 @dataclass(frozen=True, slots=True)
 class LabelRow:
-    """One file's label (empty for none) and split (None where the splits are drawn)."""
+    """What is said of one file.
+
+    Args:
+        label: the site's word, empty for none.
+        split: None where the splits are drawn.
+        patient: the site's patient id, None where the file itself says it; identifies a person.
+    """
 
     label: str
     split: Split | None
+    patient: str | None = None
 
 
 def read_label_rows(path: Path, folder: Path) -> dict[str, LabelRow]:
-    """Read ``file,label[,split]``; other columns are not read.
+    """Read ``file,label[,split][,patient]``; other columns are not read.
 
     Args:
         path: the CSV; its files are relative to the folder, or to where the CSV lies.
@@ -49,12 +56,16 @@ def read_label_rows(path: Path, folder: Path) -> dict[str, LabelRow]:
         raise EchoFedError(
             Code.CONFIG_INVALID,
             f"{path.name} has no columns file and label",
-            "start it with the line file,label or file,label,split",
+            "start it with the line file,label or file,label,split,patient",
         )
     rows: dict[str, LabelRow] = {}
     for number, row in enumerate(lines, start=2):
         name = _relative(row["file"] or "", path, folder)
-        found = LabelRow((row["label"] or "").strip(), _split(row.get("split"), number))
+        found = LabelRow(
+            (row["label"] or "").strip(),
+            _split(row.get("split"), number),
+            (row.get("patient") or "").strip() or None,
+        )
         if rows.setdefault(name, found) != found:
             raise EchoFedError(
                 Code.CONFIG_INVALID,
@@ -79,6 +90,12 @@ def read_label_map(path: Path | None, rows: Mapping[str, LabelRow]) -> dict[str,
     else:
         views = {label: frozenset([_view_by_name(label)]) for label in labels}
     return {label: ontology.order(names) for label, names in views.items()}
+
+
+def split_named(text: str) -> Split | None:
+    """The split of a public table, in capitals or not; None for any other word."""
+    name = text.lower()
+    return name if name in SPLITS else None
 
 
 def _view_by_name(label: str) -> str:

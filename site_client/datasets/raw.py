@@ -1,5 +1,6 @@
 """A clip as its source wrote it, identity and all; it lives in memory only."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,10 @@ from numpy.typing import NDArray
 
 from shared.echo.detection import Region
 from shared.echo.frame import MillimetresPerPixel
+from shared.errors import Code, EchoFedError
+
+MAX_BYTES = 4 << 30
+"""Decoded size of a file; more is a damaged header, or needs cutting at the scanner."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,6 +66,43 @@ class Source(Protocol):
         """Tell by name and first bytes whether the file is of this kind."""
         ...
 
-    def open(self, data: bytes) -> RawFile:
-        """Parse a file's bytes."""
+    def read(self, path: Path) -> bytes:
+        """All bytes of a clip: the file's, and those of a file beside it that it points at."""
         ...
+
+    def open(self, data: bytes) -> RawFile:
+        """Parse what ``read`` gave."""
+        ...
+
+
+def read_bytes(path: Path) -> bytes:
+    """The bytes of one file.
+
+    Raises:
+        EchoFedError: DATA_UNREADABLE without its name.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise EchoFedError(
+            Code.DATA_UNREADABLE,
+            f"a file cannot be opened ({type(error).__name__})",
+            "check its path and permissions",
+        ) from None
+
+
+def unreadable(fault: str) -> EchoFedError:
+    """The error of a damaged file; ``fault`` goes on after "a file"."""
+    return EchoFedError(
+        Code.DATA_UNREADABLE, f"a file {fault}", "export it again; the other files are not affected"
+    )
+
+
+def identity_of(patient: str, issuer: str = "") -> str:
+    """What the pseudonym of a patient is made of: an id and who gave it."""
+    return f"id {issuer} {patient}"
+
+
+def unnamed(data: bytes) -> RawHeader:
+    """The header of a file that says nothing of a patient: each is a patient of its own."""
+    return RawHeader(f"picture {hashlib.sha256(data).hexdigest()}", {})

@@ -42,12 +42,17 @@ def kept_export(
     return export
 
 
-def prune_exports(store: SiteStore, contents: Collection[str]) -> None:
-    """Drop the exports of contents that the site no longer has."""
+def prune_exports(store: SiteStore, contents: Collection[str]) -> int:
+    """Drop the exports of contents that the site no longer has; return how many went."""
     current = {content[:_HASH_CHARACTERS] for content in contents}
-    for path in _folder(store).glob("*.safetensors"):
-        if path.name.partition("-")[0] not in current:
-            path.unlink()
+    stale = [
+        path
+        for path in _folder(store).glob("*.safetensors")
+        if path.name.partition("-")[0] not in current
+    ]
+    for path in stale:
+        path.unlink()
+    return len(stale)
 
 
 def _folder(store: SiteStore) -> Path:

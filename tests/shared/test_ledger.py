@@ -52,6 +52,7 @@ def test_stored_bytes_are_canonical_and_hashed_as_rfc_9162_leaves(tmp_path: Path
         "DELETE FROM entries WHERE position = 2",
         "DELETE FROM entries WHERE position = 0",
         "UPDATE entries SET position = 9 WHERE position = 4",
+        "UPDATE entries SET body = replace(body, 'demo', 'else') WHERE position = 2",
         "UPDATE entries SET leaf = (SELECT max(leaf) FROM entries) || 'a' WHERE position = 3",
     ],
 )

@@ -18,7 +18,8 @@ from shared.ledger import Ledger
 from shared.phantom.hospital import HospitalSpec, HospitalTruth, write_hospital
 from shared.phantom.overlay import tissue_box
 from shared.testing.dicom import build_dicom, build_region, speckled_fan
-from site_client.ingest import IngestReport, IngestRequest, ingest
+from site_client.ingest import IngestRequest, ingest
+from site_client.ingested import IngestReport
 from site_client.settings import IngestSettings
 from site_client.store import SiteStore
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from click.testing import Result
+from PIL import Image
 from typer.testing import CliRunner
 
 from shared.errors import Code, EchoFedError
@@ -114,6 +115,21 @@ def test_a_kit_is_answered_with_a_request(tmp_path: Path) -> None:
     assert b"one-time" not in stored
     run("init", kit, "--config", config)
     assert load_settings(SiteSettings, config) == settings
+
+
+def test_a_public_set_needs_no_labels(site: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "camus" / "images"
+    folder.mkdir(parents=True)
+    for number in (1, 201):
+        picture = Image.fromarray(speckled_fan((120, 160), 1, number)[0])
+        picture.save(folder / f"patient{number:04d}_4CH_ED.png")
+    done = document_of("ingest", folder.parent, "--layout", "camus", "--config", site)
+    assert done["labels"] == {"4CH": 2}
+    assert done["clips"]["test"] >= 1
+    assert "CC BY-NC-SA" in done["licence"]
+    assert code_of(
+        "ingest", folder.parent, "--layout", "camus", "--source", "images", "--config", site
+    ) is (Code.CONFIG_INVALID)
 
 
 def test_ingest_lists_what_it_dropped_and_status_shows_the_rest(site: Path, clips: Path) -> None:

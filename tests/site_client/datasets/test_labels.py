@@ -19,6 +19,12 @@ def test_rows_carry_label_and_split(tmp_path: Path) -> None:
     assert rows == {"a/1.dcm": LabelRow("AP4", "test"), "a/2.dcm": LabelRow("", None)}
 
 
+def test_a_patient_column_is_read(tmp_path: Path) -> None:
+    text = "file,label,patient\n1.png,AP4,4711 \n2.png,AP4,\n"
+    rows = read_label_rows(write(tmp_path / "l.csv", text), tmp_path)
+    assert rows == {"1.png": LabelRow("AP4", None, "4711"), "2.png": LabelRow("AP4", None, None)}
+
+
 def test_files_may_be_relative_to_the_labels_file(tmp_path: Path) -> None:
     (tmp_path / "dicom").mkdir()
     (tmp_path / "dicom" / "1.dcm").touch()

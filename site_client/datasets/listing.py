@@ -1,0 +1,162 @@
+"""What shall be read of a folder: which files, with what label, by which source, on what terms."""
+
+import csv
+import io
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from shared.echo.manifest import SPLITS, Split
+from shared.echo.ontology import load_ontology
+from shared.errors import Code, EchoFedError
+from site_client.datasets import SOURCES
+from site_client.datasets.labels import LabelRow, read_label_map, read_label_rows
+
+_CROPPED = "cropped-"
+_HELD_OUT = {split: rank for rank, split in enumerate(SPLITS)}
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A folder, understood.
+
+    Args:
+        rows: by file, relative to the folder and with forward slashes.
+        views: views of every label that occurs; a coarse label has several, none is no supervision.
+        source: name of the reader.
+        licence: terms of the data, for the manifest.
+        issuer: who gave the patient ids of the rows; empty for the site itself.
+        is_complete: True where files that are not listed (masks, annotations) shall not be read.
+    """
+
+    rows: Mapping[str, LabelRow]
+    views: Mapping[str, tuple[str, ...]]
+    source: str
+    licence: str = ""
+    issuer: str = ""
+    is_complete: bool = False
+
+    def has_published_test(self) -> bool:
+        """Whether a public set brings its own test part, to which nothing shall be added."""
+        return bool(self.issuer) and any(row.split == "test" for row in self.rows.values())
+
+
+def list_labelled(
+    folder: Path, source: str, *, labels: Path | None, label_map: Path | None, licence: str
+) -> Listing:
+    """Every file of a source, labelled by a CSV and a label map where there are any.
+
+    Raises:
+        EchoFedError: CONFIG_INVALID for a source that only layouts may name, faults of the labels.
+    """
+    if source.startswith(_CROPPED):
+        raise EchoFedError(
+            Code.CONFIG_INVALID,
+            f"source {source} believes that a whole picture is tissue; only layouts may say so",
+            f"use --source {source.removeprefix(_CROPPED)}, or --layout for a public set",
+        )
+    rows = read_label_rows(labels, folder) if labels else {}
+    return Listing(rows, read_label_map(label_map, rows), source, licence)
+
+
+def list_published(
+    name: str,
+    rows: Mapping[str, LabelRow],
+    views: Mapping[str, Iterable[str]],
+    *,
+    source: str,
+    licence: str,
+) -> Listing:
+    """The listing of a public layout.
+
+    Args:
+        name: of the layout; patients of two sets are never taken for one.
+        rows: as published; where a patient stands in several splits, the most held out one counts.
+        views: of every label the layout knows.
+        source: name of the reader.
+        licence: terms of the data.
+
+    Raises:
+        EchoFedError: CONFIG_INVALID where the folder holds no file of the layout.
+    """
+    if not rows:
+        raise EchoFedError(
+            Code.CONFIG_INVALID,
+            f"the folder holds no picture as the layout {name} keeps them",
+            f"give the folder that the set unpacks to; site_client/datasets/layouts/{name}.py says "
+            "how it looks",
+        )
+    ontology = load_ontology()
+    occurring = sorted({row.label for row in rows.values() if row.label})
+    ordered = {label: ontology.order(views[label]) for label in occurring}
+    return Listing(_hold_together(rows), ordered, source, licence, issuer=name, is_complete=True)
+
+
+def choose_files(folder: Path, listing: Listing) -> tuple[list[Path], int, int]:
+    """Files to read in order, how many others there are, and how many listed ones are not there."""
+    names = names_below(folder)
+    reader = SOURCES[listing.source]
+    chosen = [
+        folder / name
+        for name in names
+        if name in listing.rows or (not listing.is_complete and reader.recognises(folder / name))
+    ]
+    return chosen, len(names) - len(chosen), len(listing.rows.keys() - set(names))
+
+
+def source_of(path: Path) -> str:
+    """The reader of a single file: the first that recognises it, DICOM where none does."""
+    named = (name for name in SOURCES.names() if not name.startswith(_CROPPED))
+    return next((name for name in named if SOURCES[name].recognises(path)), "dicom")
+
+
+def names_below(folder: Path) -> list[str]:
+    """All files that are not hidden, relative to the folder, with forward slashes, in order."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name[0] != ".")
+    return [path.relative_to(folder).as_posix() for path in files]
+
+
+def read_table(path: Path, columns: set[str]) -> list[dict[str, str]]:
+    """Rows of a CSV that has these columns; missing cells are empty.
+
+    Raises:
+        EchoFedError: CONFIG_INVALID.
+    """
+    try:
+        text = path.read_text("utf-8-sig")
+        reader = csv.DictReader(io.StringIO(text, newline=""), restval="")
+        lines = [{k: v.strip() for k, v in row.items() if k} for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise EchoFedError(
+            Code.CONFIG_INVALID, f"{path.name} is not a CSV in UTF-8", "unpack the set again"
+        ) from error
+    if missing := columns - set(reader.fieldnames or ()):
+        raise EchoFedError(
+            Code.CONFIG_INVALID,
+            f"{path.name} has no column {', '.join(sorted(missing))}",
+            "it is of another release of the set than the layout knows",
+        )
+    return lines
+
+
+def by_alias(labels: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Labels that the ontology knows by name; the others are left without supervision."""
+    found: dict[str, tuple[str, ...]] = {}
+    for label in labels:
+        try:
+            found[label] = (load_ontology().find(label).id,)
+        except EchoFedError:
+            found[label] = ()
+    return found
+
+
+def _hold_together(rows: Mapping[str, LabelRow]) -> dict[str, LabelRow]:
+    strictest: dict[str, Split] = {}
+    for row in rows.values():
+        if row.patient and row.split:
+            known = strictest.get(row.patient, row.split)
+            strictest[row.patient] = max(known, row.split, key=_HELD_OUT.__getitem__)
+    return {
+        name: replace(row, split=strictest.get(row.patient or "", row.split))
+        for name, row in rows.items()
+    }

@@ -1,0 +1,65 @@
+"""Whether the datasets are whole: manifests load, clips are there and are what they were."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from shared.echo.manifest import ClipRecord
+from shared.errors import Code, EchoFedError
+from site_client.doctor.finding import Finding, Premises, fault, fine, warn
+from site_client.store import MANIFEST_FILE, SiteStore, file_sha256
+
+_SAMPLE = 50  # clips of a dataset that are read where not all are
+_AGAIN = "ingest the dataset again: whole clips stay, the others are made anew"
+
+
+def check(premises: Premises) -> Iterator[Finding]:
+    """Each dataset, and folders of an ingest that never ended."""
+    store = premises.store
+    for name in store.datasets():
+        yield from _look_at_dataset(store, name, is_full=premises.is_full)
+    folder = store.root / "datasets"
+    open_ends = [
+        path.name
+        for path in sorted(folder.glob("*"))
+        if path.is_dir() and not (path / MANIFEST_FILE).is_file()
+    ]
+    for name in open_ends:
+        yield warn(
+            f"dataset {name} was never finished", "run the same ingest again, or delete its folder"
+        )
+    if not store.datasets() and not open_ends:
+        yield fine("the site has no dataset yet")
+
+
+def _look_at_dataset(store: SiteStore, name: str, *, is_full: bool) -> Iterator[Finding]:
+    try:
+        clips = store.manifest(name).clips
+    except EchoFedError as error:
+        yield fault(error.code, f"dataset {name}: {error.message}", error.hint)
+        return
+    folder = store.dataset_folder(name)
+    missing = sum(not (folder / clip.file).is_file() for clip in clips)
+    if missing:
+        what = f"dataset {name}: {missing} of {len(clips)} clips are missing"
+        yield fault(Code.CHECKPOINT_CORRUPT, what, f"{_AGAIN}; or finish a forget that was cut off")
+    looked_at = clips if is_full else _spread_sample(clips)
+    altered = sum(_is_altered(store, name, clip) for clip in looked_at)
+    if altered:
+        what = f"dataset {name}: {altered} of {len(looked_at)} clips read are not what they were"
+        yield fault(Code.CHECKPOINT_CORRUPT, what, _AGAIN)
+    if not missing and not altered:
+        yield fine(f"dataset {name}: {len(clips)} clips are there, {len(looked_at)} read are whole")
+
+
+def _spread_sample(clips: Sequence[ClipRecord]) -> Sequence[ClipRecord]:
+    """Other clips each time, so that runs add up."""
+    if len(clips) <= _SAMPLE:
+        return clips
+    places = np.random.default_rng().choice(len(clips), _SAMPLE, replace=False)
+    return [clips[place] for place in places]
+
+
+def _is_altered(store: SiteStore, dataset: str, clip: ClipRecord) -> bool:
+    path = store.dataset_folder(dataset) / clip.file
+    return path.is_file() and file_sha256(path) != clip.sha256

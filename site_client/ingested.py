@@ -1,0 +1,67 @@
+"""What an ingest gives: the dataset, what was dropped and why, as counts for a person."""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from shared.echo.manifest import SPLITS, DatasetManifest
+from shared.errors import Code
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A file that was left out, and why.
+
+    Args:
+        position: place in the sorted listing of the files, -1 for one that is not there.
+        sha256: start of the file's SHA-256, to find it again without naming it.
+    """
+
+    position: int
+    sha256: str
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class IngestReport:
+    """What happened.
+
+    Args:
+        num_ignored: files in the folder that are not of this source.
+        removed: header elements removed, by kind.
+    """
+
+    manifest: DatasetManifest
+    dropped: tuple[Dropped, ...]
+    num_files: int
+    num_ignored: int
+    removed: dict[str, int]
+    changed: bool
+
+    def document(self) -> dict[str, Any]:
+        """Counts for a person, the ledger and ``--json``; nothing of a patient."""
+        clips = self.manifest.clips
+        return {
+            "dataset": self.manifest.id,
+            "files": self.num_files,
+            "ignored": self.num_ignored,
+            "held": sum(drop.code == Code.TEXT_FOUND.name for drop in self.dropped),
+            "ingested": len(clips),
+            "frames": sum(clip.num_frames for clip in clips),
+            "without_mask": sum(not clip.has_mask for clip in clips),
+            "unlabelled": sum(not clip.label for clip in clips),
+            "clips": {name: sum(c.split == name for c in clips) for name in SPLITS},
+            "patients": {
+                name: self.manifest.num_patients(c for c in clips if c.split == name)
+                for name in SPLITS
+            },
+            "labels": dict(sorted(Counter(clip.label for clip in clips if clip.label).items())),
+            "source": self.manifest.source,
+            "licence": self.manifest.licence,
+            "kept_pixels": self.manifest.kept_pixels,
+            "header_elements_removed": self.removed,
+            "dropped": dict(sorted(Counter(drop.code for drop in self.dropped).items())),
+            "content_sha256": self.manifest.content_hash(),
+            "changed": self.changed,
+        }
