@@ -54,6 +54,20 @@ def require_allowed(kept: KeptPixels, origin: str) -> None:
         )
 
 
+def require_looked_at(on_text: str, origin: str) -> None:
+    """Refuse to leave text inside the sector of real patients' clips unseen.
+
+    Raises:
+        EchoFedError: CONFIG_INVALID.
+    """
+    if on_text == "keep" and origin != "phantom":
+        raise EchoFedError(
+            Code.CONFIG_INVALID,
+            f"ingest.text=keep is not allowed for data of origin {origin!r}",
+            "use quarantine or blank; echofed-site review keeps clips one by one",
+        )
+
+
 def deidentify(clip: RawClip, kept: KeptPixels) -> StoredClip:
     """Keep tissue and scale; make every other pixel zero.
 

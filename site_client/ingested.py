@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shared.echo.manifest import SPLITS, DatasetManifest
+from shared.errors import Code
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class IngestReport:
             "dataset": self.manifest.id,
             "files": self.num_files,
             "ignored": self.num_ignored,
+            "held": sum(drop.code == Code.TEXT_FOUND.name for drop in self.dropped),
             "ingested": len(clips),
             "frames": sum(clip.num_frames for clip in clips),
             "without_mask": sum(not clip.has_mask for clip in clips),

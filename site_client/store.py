@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from shared.files import load_arrays, read_json, save_arrays, sha256_hex, write_
 
 MANIFEST_FILE = "manifest.json"
 CLIP_VERSION = 1
+TextState = Literal["unchecked", "none", "kept", "blanked"]
 _KEY_BYTES = 32
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -36,6 +38,7 @@ class StoredClip:
         frame_time_ms: time between frames, None where unknown.
         fan: geometry of the sector, None where none could be fitted.
         confidence: of the mask; 0 where there is none.
+        text: what is known of text inside the sector; ``kept`` and ``blanked`` tell of some.
     """
 
     pixels_THW: NDArray[np.uint8]
@@ -44,6 +47,7 @@ class StoredClip:
     frame_time_ms: float | None
     fan: Fan | None = None
     confidence: float = 0.0
+    text: TextState = "unchecked"
 
 
 class SiteStore:
@@ -188,6 +192,7 @@ def save_clip(path: Path, clip: StoredClip) -> str:
         "frame_time_ms": clip.frame_time_ms,
         "fan": asdict(clip.fan) if clip.fan else None,
         "confidence": clip.confidence,
+        **({"text": clip.text} if clip.text != "unchecked" else {}),
     }
     arrays: dict[str, NDArray[np.uint8]] = {"pixels_THW": clip.pixels_THW}
     if clip.mask_HW is not None:
@@ -223,6 +228,7 @@ def load_clip(path: Path) -> StoredClip:
         frame_time_ms=header["frame_time_ms"],
         fan=Fan(**{**fan, "apex_rc": tuple(fan["apex_rc"])}) if fan else None,
         confidence=header["confidence"],
+        text=header.get("text", "unchecked"),
     )
 
 

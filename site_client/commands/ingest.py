@@ -71,7 +71,7 @@ def ingest(
 def _tables(document: dict[str, object], listed: list[dict[str, object]]) -> list[Table]:
     names = (
         "files", "ingested", "frames", "without_mask", "unlabelled", "source", "licence",
-        "kept_pixels", "ignored",
+        "kept_pixels", "ignored", "held",
     )  # fmt: skip
     clips, patients, labels = document["clips"], document["patients"], document["labels"]
     assert isinstance(clips, dict)
