@@ -6,6 +6,7 @@ everything else out.
 
 import hashlib
 import hmac
+import os
 from dataclasses import dataclass
 from typing import Literal
 
@@ -34,6 +35,17 @@ class Pseudonyms:
     def clip(self, data: bytes, kept: KeptPixels) -> str:
         """Key of a clip: the same file, de-identified in the same way, always has the same one."""
         return self._digest(b"clip " + kept.encode(), data)
+
+    def pixels(self, pixels_THW: NDArray[np.uint8]) -> str:
+        """Key of what a clip shows, whichever file it came from."""
+        shape = " ".join(map(str, pixels_THW.shape))
+        digest = hashlib.sha256(np.ascontiguousarray(pixels_THW).data).digest()
+        return self._digest(b"pixels " + shape.encode(), digest)
+
+    def file(self, stat: os.stat_result, name: str, how: str) -> str:
+        """Mark of a file as it is now, to be read in a certain way."""
+        text = f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\0{how}"
+        return self._digest(b"file", os.fsencode(text))
 
     def _digest(self, purpose: bytes, text: bytes) -> str:
         full = hmac.new(self.key, purpose + b"\0" + text, hashlib.sha256).hexdigest()

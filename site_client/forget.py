@@ -1,4 +1,4 @@
-"""Forget: every clip of one patient goes, and every export that was made of the old content.
+"""Forget: every clip of one patient goes, held back or not, and every export of the old content.
 
 The manifest is rewritten last: a run that ended half-way still finds the patient in it, and doing
 it again goes on from there; at worst the ledger then tells of it twice.
@@ -15,6 +15,7 @@ from shared.files import read_json
 from shared.ledger import Ledger
 from site_client.datasets.raw import identity_of
 from site_client.deidentify import Pseudonyms
+from site_client.quarantine import forget_held, held_of
 from site_client.rounds.exports import prune_exports
 from site_client.store import SiteStore
 
@@ -27,6 +28,7 @@ class Forgotten:
 
     Args:
         content_before: hash of the content with the patient; ``content_after`` without.
+        num_held: clips of the patient that were held back or decided about.
         num_exports: kept exports that were deleted.
         experts: this site's experts that were trained on the content with the patient.
         experts_earlier: those trained on an earlier content of the dataset, in which the patient
@@ -36,6 +38,7 @@ class Forgotten:
     dataset: str
     num_clips: int
     num_frames: int
+    num_held: int
     num_exports: int
     content_before: str
     content_after: str
@@ -48,6 +51,7 @@ class Forgotten:
             "dataset": self.dataset,
             "clips": self.num_clips,
             "frames": self.num_frames,
+            "held": self.num_held,
             "exports": self.num_exports,
             "content_before": self.content_before,
             "content_after": self.content_after,
@@ -95,6 +99,7 @@ def forget(
         manifest
         for manifest in map(store.manifest, datasets)
         if any(clip.patient == patient for clip in manifest.clips)
+        or held_of(store, patient, manifest.id)
     ]
     if not holding:
         raise EchoFedError(
@@ -113,18 +118,21 @@ def _forget_one(
     cards: Sequence[ExpertCard],
     site: str,
 ) -> Forgotten:
-    """Clips and exports first, then the ledger, the manifest last."""
+    """Clips, notes and exports first, then the ledger, the manifest last."""
     going: list[ClipRecord] = [clip for clip in before.clips if clip.patient == patient]
     staying = tuple(clip for clip in before.clips if clip.patient != patient)
     after = replace(before, clips=staying)
     others = {store.manifest(name).content_hash() for name in store.datasets() if name != before.id}
+    num_held = forget_held(store, held_of(store, patient, before.id))
     store.remove_stray_clips(after)
+    _forget_files(store, after)
     num_exports = prune_exports(store, {*others, after.content_hash()})
     content = before.content_hash()
     done = Forgotten(
         dataset=before.id,
         num_clips=len(going),
         num_frames=sum(clip.num_frames for clip in going),
+        num_held=num_held,
         num_exports=num_exports,
         content_before=content,
         content_after=after.content_hash(),
@@ -138,6 +146,15 @@ def _forget_one(
     Ledger(store.ledger_path).append("patient.forgotten", done.document(), actor=site)
     store.save_manifest(after)
     return done
+
+
+def _forget_files(store: SiteStore, after: DatasetManifest) -> None:
+    """Leave only files of staying clips in the journal; the others are read again if they come."""
+    journal, staying = store.journal(after.id), {clip.key for clip in after.clips}
+    entries = journal.entries()
+    kept = [e for e in entries.values() if e.record is not None and e.record.key in staying]
+    if len(kept) < len(entries):
+        journal.rewrite(kept)
 
 
 def _own_cards(store: SiteStore, site: str) -> list[ExpertCard]:

@@ -29,6 +29,7 @@ class IngestReport:
 
     Args:
         num_ignored: files in the folder that are not of this source.
+        num_known: files of clips that were done before and not read again.
         removed: header elements removed, by kind.
     """
 
@@ -36,6 +37,7 @@ class IngestReport:
     dropped: tuple[Dropped, ...]
     num_files: int
     num_ignored: int
+    num_known: int
     removed: dict[str, int]
     changed: bool
 
@@ -46,6 +48,8 @@ class IngestReport:
             "dataset": self.manifest.id,
             "files": self.num_files,
             "ignored": self.num_ignored,
+            "known": self.num_known,
+            "copies": sum(drop.code == Code.ALREADY_EXISTS.name for drop in self.dropped),
             "held": sum(drop.code == Code.TEXT_FOUND.name for drop in self.dropped),
             "ingested": len(clips),
             "frames": sum(clip.num_frames for clip in clips),

@@ -4,7 +4,7 @@ A held clip is two files named by its key: a note with the boxes and the decisio
 which go as soon as there is a decision; the next ingest reads the file again and obeys the note.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -22,12 +22,6 @@ NOTE_VERSION = 1
 Decision = Literal["keep", "blank", "drop"]
 OnText = Literal["quarantine", "blank", "keep"]
 _MAX_ROUNDS = 3  # of looking again at what a blanked clip still shows
-_MAY_STAY: dict[OnText, tuple[str, ...]] = {
-    "quarantine": ("none", "kept", "blanked"),
-    "blank": ("none", "kept", "blanked"),
-    "keep": ("unchecked", "none", "kept"),
-}
-"""States of a stored clip that a setting leaves as they are."""
 _LEAST_PREFIX = 6  # characters of a key
 
 
@@ -40,6 +34,7 @@ class HeldClip:
         dataset: it was to become part of.
         boxes: where text was found.
         decision: empty while nobody has decided.
+        patient: pseudonym, so that a patient can be forgotten here too.
     """
 
     key: str
@@ -47,6 +42,7 @@ class HeldClip:
     num_frames: int
     boxes: tuple[TextBox, ...]
     decision: Literal["", "keep", "blank", "drop"] = ""
+    patient: str = ""
     version: int = NOTE_VERSION
 
 
@@ -55,17 +51,17 @@ def admit(
     key: str,
     decode: Callable[[], StoredClip],
     *,
-    earlier: StoredClip | None,
+    patient: str,
     dataset: str,
     on_text: OnText,
 ) -> StoredClip:
-    """The clip as it may enter its dataset; ``earlier`` itself where that may stay as it is.
+    """The clip as it may enter its dataset.
 
     Args:
         store: the site's folder.
         key: of the clip.
         decode: reads and de-identifies the file; called only where its pixels are needed.
-        earlier: the clip as the dataset holds it already.
+        patient: pseudonym of the clip's patient.
         dataset: it is to become part of.
         on_text: what happens to a clip with text in its sector.
 
@@ -73,26 +69,45 @@ def admit(
         EchoFedError: TEXT_FOUND where the clip is held back, or was dropped by a person.
     """
     note = _note(store, key)
+    if note is not None and note.patient != patient:
+        note = replace(note, patient=patient)
+        _write(store, note)
     if note is not None and note.decision:
-        return _obey(note, decode, earlier)
+        return _obey(note, decode)
     if note is not None and on_text == "quarantine":
         raise _held()
     if note is not None:
         _forget(store, key)
-    if earlier is not None and earlier.text in _MAY_STAY[on_text]:
-        return earlier
-    clip = earlier if earlier is not None and earlier.text == "unchecked" else decode()
+    clip = decode()
     if on_text == "keep":
         return clip
     boxes = _text_in(clip)
     if not boxes:
-        return clip if clip is earlier else replace(clip, text="none")
+        return replace(clip, text="none")
     blanked = _blank(clip, boxes) if on_text == "blank" else None
     if blanked is None:
         save_clip(_pixels(store, key), clip)
-        _write(store, HeldClip(key, dataset, len(clip.pixels_THW), boxes))
+        _write(store, HeldClip(key, dataset, len(clip.pixels_THW), boxes, patient=patient))
         raise _held()
     return blanked
+
+
+def decision_about(store: SiteStore, key: str) -> str:
+    """What a person decided about a clip; empty where nobody did or had to."""
+    note = _note(store, key)
+    return note.decision if note is not None else ""
+
+
+def held_of(store: SiteStore, patient: str, dataset: str) -> tuple[HeldClip, ...]:
+    """Notes of a patient's clips for a dataset, those that are decided too."""
+    return tuple(n for n in held_clips(store) if (n.patient, n.dataset) == (patient, dataset))
+
+
+def forget_held(store: SiteStore, notes: Sequence[HeldClip]) -> int:
+    """Erase clips that were held back and what was decided about them; return how many."""
+    for note in notes:
+        _forget(store, note.key)
+    return len(notes)
 
 
 def held_clips(store: SiteStore) -> tuple[HeldClip, ...]:
@@ -140,17 +155,13 @@ def decide(store: SiteStore, note: HeldClip, decision: Decision) -> HeldClip:
     return decided
 
 
-def _obey(
-    note: HeldClip, decode: Callable[[], StoredClip], earlier: StoredClip | None
-) -> StoredClip:
+def _obey(note: HeldClip, decode: Callable[[], StoredClip]) -> StoredClip:
     if note.decision == "drop":
         raise EchoFedError(
             Code.TEXT_FOUND,
             "a file was left out by a person's review",
             f"echofed-site review {note.key[:8]} changes the decision",
         )
-    if earlier is not None and earlier.text == ("kept" if note.decision == "keep" else "blanked"):
-        return earlier
     clip = decode()
     if note.decision == "keep":
         return replace(clip, text="kept")
@@ -213,6 +224,6 @@ def _write(store: SiteStore, note: HeldClip) -> None:
 
 
 def _forget(store: SiteStore, key: str) -> None:
-    """Let a clip go that waited while the setting held clips back."""
-    for path in (_folder(store) / f"{key}.json", _pixels(store, key)):
+    """Pixels first: the note still tells of them where this is cut off."""
+    for path in (_pixels(store, key), _folder(store) / f"{key}.json"):
         path.unlink(missing_ok=True)

@@ -80,9 +80,16 @@ def _patient(site: Site, id_file: Path | None, issuer: str, pseudonym: str) -> s
 
 
 def _tables(documents: Sequence[dict[str, object]], afterwards: Sequence[str]) -> list[Table]:
-    columns = ("dataset", "clips", "frames", "exports", "content after")
+    columns = ("dataset", "clips", "frames", "held", "exports", "content after")
     rows = [
-        (d["dataset"], d["clips"], d["frames"], d["exports"], str(d["content_after"])[:16])
+        (
+            d["dataset"],
+            d["clips"],
+            d["frames"],
+            d["held"],
+            d["exports"],
+            str(d["content_after"])[:16],
+        )
         for d in documents
     ]
     return [

@@ -13,7 +13,7 @@ from shared.echo.manifest import ClipRecord, DatasetManifest
 from shared.echo.sector import Fan
 from site_client.confounds import UNKNOWN
 from site_client.data_sheet import WITHHELD, Acquisition, count_groups, describe, read_acquisitions
-from site_client.store import SiteStore, StoredClip
+from site_client.store import SiteStore, StoredClip, save_clip
 
 PLAIN = Acquisition("48x64", 4, 33.0, 0.5, "fan", "80 deg wide, near/far 0.1")
 StripedSite = Callable[..., SiteStore]
@@ -166,7 +166,7 @@ def test_the_sector_is_told_by_what_was_found(
         np.zeros((2, 8, 9), np.uint8), np.ones((8, 9), bool) if mask else None, None, None, fan
     )
     for record in manifest.clips:
-        store.save_clip("demo", record.key, clip)
+        save_clip(store.clip_path("demo", record.key), clip)
     assert read_acquisitions(store, manifest, silent)[0] == Acquisition(
         "8x9", 2, None, None, sector, shape
     )

@@ -13,11 +13,14 @@ import pytest
 
 from shared.echo.expert import ExpertCard, save_checkpoint
 from shared.echo.features import FeatureExport
+from shared.echo.schema import to_document
 from shared.errors import Code, EchoFedError
-from shared.files import sha256_hex, write_bytes
+from shared.files import sha256_hex, write_bytes, write_json
 from shared.ledger import Ledger
 from site_client.deidentify import Pseudonyms
 from site_client.forget import forget, patient_key
+from site_client.journal import JournalEntry
+from site_client.quarantine import HeldClip, held_clips
 from site_client.rounds.exports import kept_export
 from site_client.store import SiteStore
 
@@ -172,6 +175,44 @@ def test_leftovers_of_an_ingest_that_was_killed_go_too(store: SiteStore) -> None
     write_bytes(folder / "stray.safetensors", b"of whom?")
     forget(store, PATIENT, ["demo"], site="north")
     assert not (folder / "stray.safetensors").exists()
+
+
+def hold_back(store: SiteStore, key: str, patient: str) -> None:
+    note = HeldClip(key, "demo", 3, (), decision="drop", patient=patient)
+    write_json(store.root / "quarantine" / f"{key}.json", to_document(note))
+    write_bytes(store.root / "quarantine" / f"{key}.safetensors", b"pixels")
+
+
+def test_clips_that_were_held_back_go_too(store: SiteStore) -> None:
+    hold_back(store, "one", PATIENT)
+    hold_back(store, "two", "demo-p4")
+    (done,) = forget(store, PATIENT, store.datasets(), site="north")
+    assert done.num_held == 1
+    assert [note.key for note in held_clips(store)] == ["two"]
+    assert not (store.root / "quarantine" / "one.safetensors").exists()
+
+
+def test_a_patient_of_whom_all_was_held_back_can_go(store: SiteStore) -> None:
+    hold_back(store, "one", "demo-p99")
+    before = store.manifest("demo")
+    (done,) = forget(store, "demo-p99", store.datasets(), site="north")
+    assert (done.num_clips, done.num_held, store.manifest("demo")) == (0, 1, before)
+    assert held_clips(store) == ()
+
+
+def test_the_journal_keeps_files_of_staying_clips_only(store: SiteStore) -> None:
+    journal = store.journal("demo")
+    clips = {clip.patient: clip for clip in store.manifest("demo").clips}
+    stays = JournalEntry("stays", clips["demo-p4"], pixels="a")
+    for entry in (
+        stays,
+        JournalEntry("goes", clips[PATIENT], pixels="b"),
+        JournalEntry("copy", replace(clips[PATIENT], key="elsewhere"), pixels="a"),
+        JournalEntry("left out", code="SECTOR_EMPTY", reason="no sector"),
+    ):
+        journal.add(entry)
+    forget(store, PATIENT, ["demo"], site="north")
+    assert journal.entries() == {"stays": stays}
 
 
 def test_an_id_has_the_pseudonym_that_ingest_gives_it() -> None:

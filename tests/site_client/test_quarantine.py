@@ -132,7 +132,7 @@ def test_only_phantoms_may_keep_their_text_unseen(folder: Path, store: SiteStore
     run(folder, store, text="keep", origin="phantom")
     assert states(store) == ["unchecked", "unchecked"]
     run(folder, store)
-    assert states(store) == ["unchecked"]
+    assert states(store) == ["none"]
     assert len(held_clips(store)) == 1
 
 
