@@ -61,10 +61,8 @@ class Journal:
         data = self._path.read_bytes()
         read = [_entry(line) for line in data.splitlines()]
         whole = {entry.mark: entry for entry in read if entry is not None}
-        if None in read:
-            log.info(
-                "%d of %d lines of a journal are cut off or foreign", read.count(None), len(read)
-            )
+        if None in read or not data.endswith(b"\n"):
+            log.info("%d lines of a journal are cut off or foreign", read.count(None))
             self.rewrite(whole.values())
         return whole
 
