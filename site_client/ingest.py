@@ -27,7 +27,7 @@ from site_client.datasets.raw import identity_of
 from site_client.datasets.splits import draw_splits
 from site_client.deidentify import Pseudonyms, deidentify, require_allowed, require_looked_at
 from site_client.ingested import Dropped, IngestReport
-from site_client.quarantine import admit
+from site_client.quarantine import Candidate, admit
 from site_client.settings import IngestSettings
 from site_client.store import SiteStore, StoredClip, file_sha256, load_clip, require_name
 
@@ -67,8 +67,11 @@ class IngestRequest:
 
 @dataclass(frozen=True, slots=True)
 class _Task:
+    """A file; ``identity`` is the patient's where the labels name one."""
+
     position: int
     path: Path
+    identity: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +131,9 @@ def ingest(
     dropped = [*dropped, *lost]
     if not reads:
         raise _nothing(dropped)
-    rows = _rows(folder, tasks, listing)
-    reads = [
-        _with_patient(read, rows[read.position].patient, listing.issuer, pseudonyms)
-        for read in reads
-    ]
     test_fraction = 0.0 if listing.has_published_test() else settings.test_fraction
     earlier = _earlier_splits(store, request.dataset)
+    rows = {task.position: _row(folder, task.path, listing) for task in tasks}
     clips = _with_splits(reads, rows, earlier, (settings.val_fraction, test_fraction))
     manifest = DatasetManifest(
         id=request.dataset, site=request.site, origin=request.origin, source=listing.source,
@@ -179,16 +178,20 @@ def _tasks(folder: Path, listing: Listing) -> tuple[list[_Task], int, list[Dropp
     gone = Dropped(
         -1, "", Code.DATA_UNREADABLE.name, "a file named in the labels is not in the folder"
     )
-    return [_Task(place, path) for place, path in enumerate(files)], num_ignored, [gone] * num_lost
+    tasks = [
+        _Task(place, path, _identity(_row(folder, path, listing), listing.issuer))
+        for place, path in enumerate(files)
+    ]
+    return tasks, num_ignored, [gone] * num_lost
 
 
-def _rows(folder: Path, tasks: Sequence[_Task], listing: Listing) -> dict[int, LabelRow]:
-    """What the listing says of each file, by its position."""
-    unsaid = LabelRow("", None)
-    return {
-        task.position: listing.rows.get(task.path.relative_to(folder).as_posix(), unsaid)
-        for task in tasks
-    }
+def _row(folder: Path, path: Path, listing: Listing) -> LabelRow:
+    """What the listing says of a file."""
+    return listing.rows.get(path.relative_to(folder).as_posix(), LabelRow("", None))
+
+
+def _identity(row: LabelRow, issuer: str) -> str | None:
+    return None if row.patient is None else identity_of(row.patient, issuer)
 
 
 def _run(
@@ -226,13 +229,14 @@ def _read_one(
         sha256 = hashlib.sha256(data).hexdigest()[:12]
         opened = reader.open(data)
         header = opened.header()
+        patient = pseudonyms.patient(task.identity or header.patient)
         key = pseudonyms.clip(data, settings.keep_pixels)
         path = store.clip_path(dataset, key)
         earlier = _stored_earlier(path)
-        clip = admit(
-            store, key, lambda: deidentify(opened.clip(), settings.keep_pixels),
-            earlier=earlier, dataset=dataset, on_text=settings.text,
-        )  # fmt: skip
+        candidate = Candidate(
+            key, patient, dataset, lambda: deidentify(opened.clip(), settings.keep_pixels), earlier
+        )
+        clip = admit(store, candidate, settings.text)
         digest = file_sha256(path) if clip is earlier else store.save_clip(dataset, key, clip)
     except EchoFedError as error:
         if error.code in _OF_A_FILE:
@@ -240,7 +244,7 @@ def _read_one(
         return _Failed(error.code, error.message, error.hint)
     record = ClipRecord(
         key=key,
-        patient=pseudonyms.patient(header.patient),
+        patient=patient,
         label="",
         split="train",
         num_frames=len(clip.pixels_THW),
@@ -279,14 +283,6 @@ def _collect(
             reads[result.record.key] = result
         advance(1, f"{len(dropped)} dropped" if dropped else "")
     return list(reads.values()), dropped
-
-
-def _with_patient(read: _Read, patient: str | None, issuer: str, pseudonyms: Pseudonyms) -> _Read:
-    """The read under the pseudonym of the patient that the labels name, if they name one."""
-    if patient is None:
-        return read
-    key = pseudonyms.patient(identity_of(patient, issuer))
-    return replace(read, record=replace(read.record, patient=key))
 
 
 def _with_splits(

@@ -37,12 +37,14 @@ class HeldClip:
 
     Args:
         key: the clip's pseudonym; the file's own name is nowhere.
+        patient: the patient's pseudonym, by which a held clip is forgotten too.
         dataset: it was to become part of.
         boxes: where text was found.
         decision: empty while nobody has decided.
     """
 
     key: str
+    patient: str
     dataset: str
     num_frames: int
     boxes: tuple[TextBox, ...]
@@ -50,38 +52,48 @@ class HeldClip:
     version: int = NOTE_VERSION
 
 
-def admit(
-    store: SiteStore,
-    key: str,
-    decode: Callable[[], StoredClip],
-    *,
-    earlier: StoredClip | None,
-    dataset: str,
-    on_text: OnText,
-) -> StoredClip:
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidate:
+    """A clip that asks to enter a dataset.
+
+    Args:
+        key: of the clip; ``patient`` is whose it is, both by pseudonym.
+        dataset: it is to become part of.
+        decode: reads and de-identifies the file; called only where its pixels are needed.
+        earlier: the clip as the dataset holds it already.
+    """
+
+    key: str
+    patient: str
+    dataset: str
+    decode: Callable[[], StoredClip]
+    earlier: StoredClip | None
+
+
+def admit(store: SiteStore, candidate: Candidate, on_text: OnText) -> StoredClip:
     """The clip as it may enter its dataset; ``earlier`` itself where that may stay as it is.
 
     Args:
         store: the site's folder.
-        key: of the clip.
-        decode: reads and de-identifies the file; called only where its pixels are needed.
-        earlier: the clip as the dataset holds it already.
-        dataset: it is to become part of.
+        candidate: the clip.
         on_text: what happens to a clip with text in its sector.
 
     Raises:
         EchoFedError: TEXT_FOUND where the clip is held back, or was dropped by a person.
     """
-    note = _note(store, key)
+    earlier = candidate.earlier
+    note = _note(store, candidate)
     if note is not None and note.decision:
-        return _obey(note, decode, earlier)
-    if note is not None and on_text == "quarantine":
+        return _obey(note, candidate)
+    if note is not None and on_text == "quarantine" and _pixels(store, note.key).is_file():
         raise _held()
     if note is not None:
-        _forget(store, key)
+        erase_pixels(store, note)
+        erase_note(store, note)
     if earlier is not None and earlier.text in _MAY_STAY[on_text]:
         return earlier
-    clip = earlier if earlier is not None and earlier.text == "unchecked" else decode()
+    is_unchecked = earlier is not None and earlier.text == "unchecked"
+    clip = earlier if earlier is not None and is_unchecked else candidate.decode()
     if on_text == "keep":
         return clip
     boxes = _text_in(clip)
@@ -89,8 +101,7 @@ def admit(
         return clip if clip is earlier else replace(clip, text="none")
     blanked = _blank(clip, boxes) if on_text == "blank" else None
     if blanked is None:
-        save_clip(_pixels(store, key), clip)
-        _write(store, HeldClip(key, dataset, len(clip.pixels_THW), boxes))
+        _hold(store, candidate, clip, boxes)
         raise _held()
     return blanked
 
@@ -98,6 +109,11 @@ def admit(
 def held_clips(store: SiteStore) -> tuple[HeldClip, ...]:
     """All notes by key, those that are decided too."""
     return tuple(_read(path) for path in sorted(_folder(store).glob("*.json")))
+
+
+def waiting_clips(store: SiteStore) -> tuple[HeldClip, ...]:
+    """Notes of the clips that nobody has decided about."""
+    return tuple(note for note in held_clips(store) if not note.decision)
 
 
 def held_clip(store: SiteStore, key: str) -> HeldClip:
@@ -136,22 +152,31 @@ def decide(store: SiteStore, note: HeldClip, decision: Decision) -> HeldClip:
     """Write a decision, which may replace an earlier one, and erase the pixels."""
     decided = replace(note, decision=decision)
     _write(store, decided)
-    _pixels(store, note.key).unlink(missing_ok=True)
+    erase_pixels(store, note)
     return decided
 
 
-def _obey(
-    note: HeldClip, decode: Callable[[], StoredClip], earlier: StoredClip | None
-) -> StoredClip:
+def erase_pixels(store: SiteStore, note: HeldClip) -> None:
+    """Delete the pictures of a held clip; its note stays."""
+    _pixels(store, note.key).unlink(missing_ok=True)
+
+
+def erase_note(store: SiteStore, note: HeldClip) -> None:
+    """Delete the note of a clip, and with it what a person decided."""
+    _note_path(store, note.key).unlink(missing_ok=True)
+
+
+def _obey(note: HeldClip, candidate: Candidate) -> StoredClip:
     if note.decision == "drop":
         raise EchoFedError(
             Code.TEXT_FOUND,
             "a file was left out by a person's review",
             f"echofed-site review {note.key[:8]} changes the decision",
         )
+    earlier = candidate.earlier
     if earlier is not None and earlier.text == ("kept" if note.decision == "keep" else "blanked"):
         return earlier
-    clip = decode()
+    clip = candidate.decode()
     if note.decision == "keep":
         return replace(clip, text="kept")
     blanked = _blank(clip, note.boxes)
@@ -199,9 +224,29 @@ def _pixels(store: SiteStore, key: str) -> Path:
     return _folder(store) / f"{key}.safetensors"
 
 
-def _note(store: SiteStore, key: str) -> HeldClip | None:
-    path = _folder(store) / f"{key}.json"
-    return _read(path) if path.is_file() else None
+def _note_path(store: SiteStore, key: str) -> Path:
+    return _folder(store) / f"{key}.json"
+
+
+def _note(store: SiteStore, candidate: Candidate) -> HeldClip | None:
+    """The clip's note if it was held back, under the patient that the labels name by now."""
+    path = _note_path(store, candidate.key)
+    if not path.is_file():
+        return None
+    note = _read(path)
+    if note.patient != candidate.patient:
+        note = replace(note, patient=candidate.patient)
+        _write(store, note)
+    return note
+
+
+def _hold(
+    store: SiteStore, candidate: Candidate, clip: StoredClip, boxes: tuple[TextBox, ...]
+) -> None:
+    """Store the clip beside its dataset; the note comes first, so that forgetting finds it."""
+    key, patient, dataset = candidate.key, candidate.patient, candidate.dataset
+    _write(store, HeldClip(key, patient, dataset, len(clip.pixels_THW), boxes))
+    save_clip(_pixels(store, key), clip)
 
 
 def _read(path: Path) -> HeldClip:
@@ -209,10 +254,4 @@ def _read(path: Path) -> HeldClip:
 
 
 def _write(store: SiteStore, note: HeldClip) -> None:
-    write_json(_folder(store) / f"{note.key}.json", to_document(note))
-
-
-def _forget(store: SiteStore, key: str) -> None:
-    """Let a clip go that waited while the setting held clips back."""
-    for path in (_folder(store) / f"{key}.json", _pixels(store, key)):
-        path.unlink(missing_ok=True)
+    write_json(_note_path(store, note.key), to_document(note))
