@@ -8,9 +8,9 @@ Reference: Coates et al., Text Detection and Character Recognition in Scene Imag
 Unsupervised Feature Learning, ICDAR 2011.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, reduce
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ _MANY_ROWS = 80  # of a sector; below it letters are hardly drawn and false alar
 _RATIO = 1.4  # between levels
 _LEAST_SIDE = 24  # pixels of a level that still holds a word
 _IN_PATCH = 0.75  # share of a patch's pixels that must lie in the sector
+_IN_PIXEL = 200  # of 255: share of a level's pixel that must lie in the sector
 _NOISE = 8.0  # grey levels below which a patch counts as flat
 _EDGE = 0.0  # score down to which a found line is followed
 _ROWS_AT_ONCE = 16  # of the grid: their features fit the processor's cache
@@ -70,7 +71,7 @@ class TextModel:
         weights_F2: of a patch's features in the line, and in the lines above and below.
         offset: threshold of the dictionary's answers.
         bias: of the score.
-        least_spread: contrast that the lines of text have at least; fainter ones are not scored.
+        least_strokes: strokes that a line of text has at least; lines with less are not scored.
         thresholds: scores from which a line counts as text, in sectors of few and of many rows.
     """
 
@@ -78,7 +79,7 @@ class TextModel:
     weights_F2: Floats
     offset: float
     bias: float
-    least_spread: float
+    least_strokes: float
     thresholds: tuple[float, float]
 
 
@@ -101,14 +102,16 @@ class Patches:
 
     Args:
         is_inside: most of the patch lies in the sector.
-        count: pixels of the patch in the sector; ``mean`` and ``spread`` are theirs, the latter
-            with a floor.
+        count: pixels of the patch in the sector; what follows is of them.
+        spread: deviation of the grey levels, with a floor.
+        strokes: how much the grey level turns from pixel to pixel along the row, in grey levels.
     """
 
     is_inside: Mask
     count: Floats
     mean: Floats
     spread: Floats
+    strokes: Floats
 
 
 @cache
@@ -166,14 +169,18 @@ def levels_of(
 
 
 def patches_of(level: Level) -> Patches:
-    """Count, mean and contrast of all patches, by sums over blocks of a stride's size."""
+    """Count, mean, contrast and strokes of all patches."""
     known_HW = level.mask_HW.astype(np.float32)
     picture_HW = level.picture_HW * known_HW
-    count = np.maximum(_patch_sums(known_HW), 1.0)
+    count = np.maximum(_patch_sums(known_HW), np.float32(1))
     mean = _patch_sums(picture_HW) / count
     variance = np.maximum(_patch_sums(picture_HW**2) / count - mean**2, 0.0)
     spread = np.sqrt(variance + _NOISE**2)
-    return Patches(count >= _IN_PATCH * PATCH**2, count, mean, spread)
+    turns_HW = np.zeros_like(picture_HW)
+    turns_HW[:, 1:-1] = np.abs(np.diff(level.picture_HW, n=2, axis=1))
+    turns_HW[:, 1:-1] *= known_HW[:, :-2] * known_HW[:, 1:-1] * known_HW[:, 2:]
+    strokes = _patch_sums(turns_HW) / count
+    return Patches(count >= _IN_PATCH * PATCH**2, count, mean, spread, strokes)
 
 
 def patch_features(
@@ -209,22 +216,21 @@ def window_share(patches: Patches) -> Floats:
     return np.maximum(window_mean(patches.is_inside.astype(np.float32)), np.float32(1e-3))
 
 
-def window_spread(patches: Patches) -> Floats:
-    """Mean contrast of the patches in each line's window; zero too near the sector's edge."""
-    share = window_share(patches)
-    return np.where(
-        share > _ENOUGH, window_mean(patches.spread * patches.is_inside) / share, np.float32(0)
-    )
+def window_strokes(patches: Patches, share: Floats) -> Floats:
+    """Mean strokes in each line's window; zero too near the sector's edge."""
+    strokes = window_mean(patches.strokes * patches.is_inside) / share
+    return np.where(share > _ENOUGH, strokes, np.float32(0))
 
 
 def score_lines(level: Level, model: TextModel) -> Floats:
     """Score of a line of text around every patch of the grid.
 
-    It is -inf near the sector's edge, and where there is less contrast than any text has: the
-    dictionary is asked about the patches around the other places only.
+    It is -inf near the sector's edge, and where letters would have more strokes: the dictionary is
+    asked about the patches around the other places only.
     """
     patches = patches_of(level)
-    is_place = window_spread(patches) > model.least_spread
+    share = window_share(patches)
+    is_place = window_strokes(patches, share) > model.least_strokes
     if not is_place.any():
         return np.full(is_place.shape, -np.inf, dtype=np.float32)
     chosen = _around(is_place) & patches.is_inside
@@ -234,7 +240,6 @@ def score_lines(level: Level, model: TextModel) -> Floats:
         part[first : first + _ROWS_AT_ONCE] = chosen[first : first + _ROWS_AT_ONCE]
         features_NF = patch_features(level, patches, part, model.dictionary_PK, model.offset)
         votes[part] = features_NF @ model.weights_F2
-    share = window_share(patches)
     line, around = (window_mean(votes[..., which]) / share for which in (0, 1))
     line[NEIGHBOUR:] += around[:-NEIGHBOUR]
     line[:-NEIGHBOUR] += around[NEIGHBOUR:]
@@ -256,11 +261,16 @@ def _around(is_place: Mask) -> Mask:
 def _patch_sums(image_HW: Floats) -> Floats:
     """Sum over every patch of the grid: first over squares of a stride, then over runs of them."""
     rows, columns = (side // STRIDE * STRIDE for side in image_HW.shape)
-    squares = image_HW[:rows, :columns].reshape(rows // STRIDE, STRIDE, columns // STRIDE, STRIDE)
-    sums = squares.sum(axis=(1, 3))
+    cut_HW = image_HW[:rows, :columns]
+    sums = _total(cut_HW[row::STRIDE, column::STRIDE] for row, column in np.ndindex(STRIDE, STRIDE))
     run = PATCH // STRIDE
-    sums = sliding_window_view(sums, run, axis=0).sum(axis=-1)
-    return np.asarray(sliding_window_view(sums, run, axis=1).sum(axis=-1), dtype=np.float32)
+    ends = sums.shape[0] - run + 1, sums.shape[1] - run + 1
+    sums = _total(sums[place : place + ends[0]] for place in range(run))
+    return _total(sums[:, place : place + ends[1]] for place in range(run))
+
+
+def _total(parts: Iterable[Floats]) -> Floats:
+    return reduce(np.add, parts)
 
 
 def _still_picture(pixels_THW: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -275,22 +285,22 @@ def _still_picture(pixels_THW: NDArray[np.uint8]) -> NDArray[np.uint8]:
         higher_HW = np.maximum(lowest_HW, pixels_THW[frame])
         still_HW = np.minimum(still_HW, higher_HW) if place else higher_HW
         lowest_HW = np.minimum(lowest_HW, pixels_THW[frame])
-    return still_HW
+    return np.asarray(still_HW)
 
 
 def _levels(still_HW: NDArray[np.uint8], mask_HW: Mask) -> Iterator[Level]:
-    picture, mask = Image.fromarray(still_HW), Image.fromarray(mask_HW.astype(np.uint8) * 255)
+    """From fine to coarse, as long as a word has room; all are made of the finest."""
+    pictures = [Image.fromarray(still_HW), Image.fromarray(mask_HW.astype(np.uint8) * 255)]
     finest = max(1.0, mask_HW.shape[0] / _FINEST_ROWS)
     reduction = finest
     while reduction <= finest * _COARSEST:
         size = round(mask_HW.shape[1] / reduction), round(mask_HW.shape[0] / reduction)
         if min(size) < _LEAST_SIDE:
             return
-        yield Level(
-            reduction,
-            np.asarray(picture.resize(size, Image.Resampling.BOX), dtype=np.float32),
-            np.asarray(mask.resize(size, Image.Resampling.BOX)) > 200,
-        )
+        resized = [picture.resize(size, Image.Resampling.BOX) for picture in pictures]
+        pictures = resized if reduction == finest else pictures
+        picture_HW, share_HW = (np.asarray(picture, dtype=np.float32) for picture in resized)
+        yield Level(reduction, picture_HW, share_HW > _IN_PIXEL)
         reduction *= _RATIO
 
 

@@ -40,7 +40,7 @@ from site_client.text import (
     score_lines,
     standard_patches,
     window_share,
-    window_spread,
+    window_strokes,
 )
 
 SEED = 1
@@ -51,7 +51,7 @@ WORDS = {60: 4, 120: 3, 240: 1, 600: 1}
 NUM_PATCHES = 64
 LETTERS_PX = (6.0, 9.2)  # font sizes on the level that shall find them
 FAINT = 0.002
-"""Share of the windows along words that may have less contrast than is looked at."""
+"""Share of the windows along words that may have fewer strokes than are looked at."""
 ROUNDS = 4  # of adding what is taken for text
 THRESHOLDS = (0.9, 2.2)
 """Chosen on phantoms: for sectors of few rows and of many."""
@@ -282,38 +282,38 @@ def main(seed: int) -> None:
     empty = list(backgrounds(generator))
     written = list(with_words(empty, generator))
     dictionary_PK, offset = fit_dictionary([*empty, *written], generator)
-    text, other, grids, spreads = [], [], [], []
+    text, other, grids, strokes_of_words = [], [], [], []
     for example in [*written, *empty]:
         for corner_rc, level in levels_for(example):
             patches = patches_of(level)
             features_NF = patch_features(level, patches, patches.is_inside, dictionary_PK, offset)
-            spread = window_spread(patches)
+            strokes = window_strokes(patches, window_share(patches))
             if example.burnt is None:
-                places_rc = np.argwhere(spread > 0)
+                places_rc = np.argwhere(strokes > 0)
                 if len(places_rc):
                     grids.append(Grid(level, patches, features_NF.astype(np.float16)))
                     chosen = places_rc[generator.integers(len(places_rc), size=12)]
                     other.append(window_features(patches, features_NF, chosen))
                 continue
             row, columns = word_places(example.burnt, corner_rc, level)
-            if 0 <= row < len(spread):
-                inside = [c for c in columns if 0 <= c < spread.shape[1] and spread[row, c] > 0]
-                spreads.extend(spread[row, c] for c in inside)
+            if 0 <= row < len(strokes):
+                inside = [c for c in columns if 0 <= c < strokes.shape[1] and strokes[row, c] > 0]
+                strokes_of_words.extend(strokes[row, c] for c in inside)
                 chosen = generator.permutation(np.array(inside, dtype=int))[:4]
                 places_rc = np.stack([np.full(len(chosen), row), chosen], axis=1)
                 text.append(window_features(patches, features_NF, places_rc))
     text_NF, other_NF = np.concatenate(text), np.concatenate(other)
-    least_spread = float(np.quantile(spreads, FAINT))
+    least_strokes = float(np.quantile(strokes_of_words, FAINT))
     sys.stdout.write(f"{len(text_NF)} windows of text, {len(other_NF)} others, ")
-    sys.stdout.write(f"contrast from {least_spread:.1f}\n")
+    sys.stdout.write(f"strokes from {least_strokes:.1f}\n")
     for step in range(ROUNDS):
         weights_F2, bias = fit_weights(text_NF, other_NF)
-        model = TextModel(dictionary_PK, weights_F2, offset, bias, least_spread, THRESHOLDS)
+        model = TextModel(dictionary_PK, weights_F2, offset, bias, least_strokes, THRESHOLDS)
         if step < ROUNDS - 1:
             hard_NF = np.concatenate([mistaken(grid, model) for grid in grids])
             sys.stdout.write(f"round {step}: {len(hard_NF)} taken for text\n")
             other_NF = np.concatenate([other_NF, hard_NF])
-    scalars = np.array([offset, bias, least_spread, *THRESHOLDS], dtype=np.float32)
+    scalars = np.array([offset, bias, least_strokes, *THRESHOLDS], dtype=np.float32)
     arrays = {"dictionary_PK": dictionary_PK, "weights_F2": weights_F2, "scalars": scalars}
     save_arrays(Path(MODEL_FILE), arrays, {"seed": str(seed)})
 
