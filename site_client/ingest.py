@@ -28,7 +28,7 @@ from site_client.datasets.raw import identity_of
 from site_client.deidentify import Pseudonyms, deidentify, require_allowed, require_looked_at
 from site_client.ingested import Dropped, IngestReport
 from site_client.journal import READING, Journal, JournalEntry
-from site_client.quarantine import admit, decision_about
+from site_client.quarantine import Candidate, admit, decision_about
 from site_client.records import ReadFile, Told, build_records
 from site_client.settings import IngestSettings
 from site_client.store import SiteStore, require_name
@@ -266,10 +266,11 @@ def _read_one(
         header = opened.header()
         key = pseudonyms.clip(data, settings.keep_pixels)
         patient = pseudonyms.patient(header.patient)
-        clip = admit(
-            store, key, lambda: deidentify(opened.clip(), settings.keep_pixels),
-            patient=task.patient or patient, dataset=dataset, on_text=settings.text,
+        candidate = Candidate(
+            key, task.patient or patient, dataset,
+            lambda: deidentify(opened.clip(), settings.keep_pixels),
         )  # fmt: skip
+        clip = admit(store, candidate, settings.text)
         file, digest = store.add_clip(dataset, clip)
     except EchoFedError as error:
         if error.code not in _OF_A_FILE:

@@ -4,7 +4,7 @@ A held clip is two files named by its key: a note with the boxes and the decisio
 which go as soon as there is a decision; the next ingest reads the file again and obeys the note.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -31,54 +31,57 @@ class HeldClip:
 
     Args:
         key: the clip's pseudonym; the file's own name is nowhere.
+        patient: the patient's pseudonym, by which a held clip is forgotten too.
         dataset: it was to become part of.
         boxes: where text was found.
         decision: empty while nobody has decided.
-        patient: pseudonym, so that a patient can be forgotten here too.
     """
 
     key: str
+    patient: str
     dataset: str
     num_frames: int
     boxes: tuple[TextBox, ...]
     decision: Literal["", "keep", "blank", "drop"] = ""
-    patient: str = ""
     version: int = NOTE_VERSION
 
 
-def admit(
-    store: SiteStore,
-    key: str,
-    decode: Callable[[], StoredClip],
-    *,
-    patient: str,
-    dataset: str,
-    on_text: OnText,
-) -> StoredClip:
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidate:
+    """A clip that asks to enter a dataset.
+
+    Args:
+        key: of the clip; ``patient`` is whose it is, both by pseudonym.
+        dataset: it is to become part of.
+        decode: reads and de-identifies the file; called only where its pixels are needed.
+    """
+
+    key: str
+    patient: str
+    dataset: str
+    decode: Callable[[], StoredClip]
+
+
+def admit(store: SiteStore, candidate: Candidate, on_text: OnText) -> StoredClip:
     """The clip as it may enter its dataset.
 
     Args:
         store: the site's folder.
-        key: of the clip.
-        decode: reads and de-identifies the file; called only where its pixels are needed.
-        patient: pseudonym of the clip's patient.
-        dataset: it is to become part of.
+        candidate: the clip.
         on_text: what happens to a clip with text in its sector.
 
     Raises:
         EchoFedError: TEXT_FOUND where the clip is held back, or was dropped by a person.
     """
-    note = _note(store, key)
-    if note is not None and note.patient != patient:
-        note = replace(note, patient=patient)
-        _write(store, note)
+    note = _note(store, candidate)
     if note is not None and note.decision:
-        return _obey(note, decode)
-    if note is not None and on_text == "quarantine":
+        return _obey(note, candidate)
+    if note is not None and on_text == "quarantine" and _pixels(store, note.key).is_file():
         raise _held()
     if note is not None:
-        _forget(store, key)
-    clip = decode()
+        erase_pixels(store, note)
+        erase_note(store, note)
+    clip = candidate.decode()
     if on_text == "keep":
         return clip
     boxes = _text_in(clip)
@@ -86,33 +89,25 @@ def admit(
         return replace(clip, text="none")
     blanked = _blank(clip, boxes) if on_text == "blank" else None
     if blanked is None:
-        save_clip(_pixels(store, key), clip)
-        _write(store, HeldClip(key, dataset, len(clip.pixels_THW), boxes, patient=patient))
+        _hold(store, candidate, clip, boxes)
         raise _held()
     return blanked
 
 
 def decision_about(store: SiteStore, key: str) -> str:
     """What a person decided about a clip; empty where nobody did or had to."""
-    note = _note(store, key)
-    return note.decision if note is not None else ""
-
-
-def held_of(store: SiteStore, patient: str, dataset: str) -> tuple[HeldClip, ...]:
-    """Notes of a patient's clips for a dataset, those that are decided too."""
-    return tuple(n for n in held_clips(store) if (n.patient, n.dataset) == (patient, dataset))
-
-
-def forget_held(store: SiteStore, notes: Sequence[HeldClip]) -> int:
-    """Erase clips that were held back and what was decided about them; return how many."""
-    for note in notes:
-        _forget(store, note.key)
-    return len(notes)
+    path = _note_path(store, key)
+    return _read(path).decision if path.is_file() else ""
 
 
 def held_clips(store: SiteStore) -> tuple[HeldClip, ...]:
     """All notes by key, those that are decided too."""
     return tuple(_read(path) for path in sorted(_folder(store).glob("*.json")))
+
+
+def waiting_clips(store: SiteStore) -> tuple[HeldClip, ...]:
+    """Notes of the clips that nobody has decided about."""
+    return tuple(note for note in held_clips(store) if not note.decision)
 
 
 def held_clip(store: SiteStore, key: str) -> HeldClip:
@@ -151,18 +146,28 @@ def decide(store: SiteStore, note: HeldClip, decision: Decision) -> HeldClip:
     """Write a decision, which may replace an earlier one, and erase the pixels."""
     decided = replace(note, decision=decision)
     _write(store, decided)
-    _pixels(store, note.key).unlink(missing_ok=True)
+    erase_pixels(store, note)
     return decided
 
 
-def _obey(note: HeldClip, decode: Callable[[], StoredClip]) -> StoredClip:
+def erase_pixels(store: SiteStore, note: HeldClip) -> None:
+    """Delete the pictures of a held clip; its note stays."""
+    _pixels(store, note.key).unlink(missing_ok=True)
+
+
+def erase_note(store: SiteStore, note: HeldClip) -> None:
+    """Delete the note of a clip, and with it what a person decided."""
+    _note_path(store, note.key).unlink(missing_ok=True)
+
+
+def _obey(note: HeldClip, candidate: Candidate) -> StoredClip:
     if note.decision == "drop":
         raise EchoFedError(
             Code.TEXT_FOUND,
             "a file was left out by a person's review",
             f"echofed-site review {note.key[:8]} changes the decision",
         )
-    clip = decode()
+    clip = candidate.decode()
     if note.decision == "keep":
         return replace(clip, text="kept")
     blanked = _blank(clip, note.boxes)
@@ -210,9 +215,29 @@ def _pixels(store: SiteStore, key: str) -> Path:
     return _folder(store) / f"{key}.safetensors"
 
 
-def _note(store: SiteStore, key: str) -> HeldClip | None:
-    path = _folder(store) / f"{key}.json"
-    return _read(path) if path.is_file() else None
+def _note_path(store: SiteStore, key: str) -> Path:
+    return _folder(store) / f"{key}.json"
+
+
+def _note(store: SiteStore, candidate: Candidate) -> HeldClip | None:
+    """The clip's note if it was held back, under the patient that the labels name by now."""
+    path = _note_path(store, candidate.key)
+    if not path.is_file():
+        return None
+    note = _read(path)
+    if note.patient != candidate.patient:
+        note = replace(note, patient=candidate.patient)
+        _write(store, note)
+    return note
+
+
+def _hold(
+    store: SiteStore, candidate: Candidate, clip: StoredClip, boxes: tuple[TextBox, ...]
+) -> None:
+    """Store the clip beside its dataset; the note comes first, so that forgetting finds it."""
+    key, patient, dataset = candidate.key, candidate.patient, candidate.dataset
+    _write(store, HeldClip(key, patient, dataset, len(clip.pixels_THW), boxes))
+    save_clip(_pixels(store, key), clip)
 
 
 def _read(path: Path) -> HeldClip:
@@ -220,10 +245,4 @@ def _read(path: Path) -> HeldClip:
 
 
 def _write(store: SiteStore, note: HeldClip) -> None:
-    write_json(_folder(store) / f"{note.key}.json", to_document(note))
-
-
-def _forget(store: SiteStore, key: str) -> None:
-    """Pixels first: the note still tells of them where this is cut off."""
-    for path in (_pixels(store, key), _folder(store) / f"{key}.json"):
-        path.unlink(missing_ok=True)
+    write_json(_note_path(store, note.key), to_document(note))

@@ -5,7 +5,7 @@ writes ``site_client/text.safetensors``; the same seed gives the same numbers.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,7 +23,6 @@ from shared.phantom.scanner import SCANNERS, render_clip
 from shared.seeding import numpy_generator
 from shared.testing.burn import Burnt, burn_word
 from site_client.text import (
-    ENOUGH,
     LINE_COLUMNS,
     LINE_ROWS,
     MODEL_FILE,
@@ -33,12 +32,15 @@ from site_client.text import (
     Floats,
     Level,
     Mask,
+    Patches,
     TextModel,
     levels_of,
     patch_features,
+    patches_of,
     score_lines,
     standard_patches,
-    window_mean,
+    window_share,
+    window_strokes,
 )
 
 SEED = 1
@@ -48,6 +50,8 @@ WORDS = {60: 4, 120: 3, 240: 1, 600: 1}
 """Words burnt into each clip of so many rows, one at a time."""
 NUM_PATCHES = 64
 LETTERS_PX = (6.0, 9.2)  # font sizes on the level that shall find them
+FAINT = 0.002
+"""Share of the windows along words that may have fewer strokes than are looked at."""
 ROUNDS = 4  # of adding what is taken for text
 THRESHOLDS = (0.9, 2.2)
 """Chosen on phantoms: for sectors of few rows and of many."""
@@ -61,8 +65,17 @@ class Example:
     takes_words: bool = True
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Grid:
+    """A level without text, with what the dictionary says to its patches."""
+
+    level: Level
+    patches: Patches
+    features_NF: NDArray[np.float16]
+
+
 def backgrounds(generator: np.random.Generator) -> Iterator[Example]:
-    """Clips of one to eight frames: phantoms and textures, half of them with lines drawn on."""
+    """Clips of one to eight frames: phantoms, half with lines drawn on, and drawn pictures."""
     for size_HW, num_views in SIZES:
         for number, scanner in enumerate(SCANNERS):
             for place in range(num_views):
@@ -78,11 +91,19 @@ def backgrounds(generator: np.random.Generator) -> Iterator[Example]:
                 yield Example(pixels_THW, mask_HW)
                 if generator.random() < 0.4:
                     yield Example(draw_graphics(pixels_THW, mask_HW, generator), mask_HW)
-                if size_HW[0] < 600 and generator.random() < 0.6:
-                    yield Example(texture(size_HW, generator) * mask_HW, mask_HW)
-                if size_HW[0] < 600 and generator.random() < 0.6:
-                    noise = white_noise(size_HW, generator) * mask_HW
-                    yield Example(noise, mask_HW, takes_words=False)
+                if size_HW[0] < 600:
+                    yield from drawn_pictures(mask_HW, generator)
+
+
+def drawn_pictures(mask_HW: Mask, generator: np.random.Generator) -> Iterator[Example]:
+    """Pictures without a heart, most of the time."""
+    size_HW = mask_HW.shape[0], mask_HW.shape[1]
+    if generator.random() < 0.6:
+        yield Example(texture(size_HW, generator) * mask_HW, mask_HW)
+    if generator.random() < 0.6:
+        yield Example(muscle(size_HW, generator) * mask_HW, mask_HW)
+    if generator.random() < 0.6:
+        yield Example(white_noise(size_HW, generator) * mask_HW, mask_HW, takes_words=False)
 
 
 def white_noise(size_HW: tuple[int, int], generator: np.random.Generator) -> NDArray[np.uint8]:
@@ -92,14 +113,16 @@ def white_noise(size_HW: tuple[int, int], generator: np.random.Generator) -> NDA
     return generator.integers(low, high, (num_frames, *size_HW)).astype(np.uint8)
 
 
-def texture(size_HW: tuple[int, int], generator: np.random.Generator) -> NDArray[np.uint8]:
+def texture(
+    size_HW: tuple[int, int],
+    generator: np.random.Generator,
+    blurs_down: Sequence[float] = (0.0, 0.6, 1.0, 2.0),
+    blurs_along: Sequence[float] = (0.0, 0.8, 2.0, 6.0, 20.0, 20.0),
+) -> NDArray[np.uint8]:
     """One frame of smooth or striped noise."""
     wide = (round(1.5 * max(size_HW)),) * 2
     noise = generator.normal(size=wide)
-    blur = (
-        generator.choice([0.0, 0.6, 1.0, 2.0]),
-        generator.choice([0.0, 0.8, 2.0, 6.0, 20.0, 20.0]),
-    )
+    blur = generator.choice(blurs_down), generator.choice(blurs_along)
     noise = gaussian_filter(noise, blur) if max(blur) else noise
     noise = rotate(noise, float(generator.uniform(-40, 40)), reshape=False, mode="mirror", order=1)
     top, left = ((wide[axis] - size_HW[axis]) // 2 for axis in (0, 1))
@@ -107,6 +130,27 @@ def texture(size_HW: tuple[int, int], generator: np.random.Generator) -> NDArray
     level, spread = generator.uniform(20, 150), generator.uniform(15, 70)
     noise = level + spread * noise / noise.std()
     return np.asarray(noise[None].clip(0, 255).astype(np.uint8))
+
+
+def muscle(size_HW: tuple[int, int], generator: np.random.Generator) -> NDArray[np.uint8]:
+    """One frame of short bright streaks between stacks of bright wavy lines: fibres and fascia."""
+    height, width = size_HW
+    streaks = texture(size_HW, generator, (0.0, 0.6, 0.9, 1.3), (2.0, 4.0, 8.0, 12.0))[0] / 255
+    drawn = streaks ** generator.uniform(1.0, 4.0) * generator.uniform(0.5, 1.0)
+    rows, columns = np.mgrid[0:height, 0:width]
+    for _ in range(int(generator.integers(1, 4))):
+        middle, slope = generator.uniform(0, height), generator.uniform(-0.15, 0.15)
+        for _ in range(int(generator.integers(1, 5))):
+            wave = generator.uniform(0, 0.02 * height) * np.sin(
+                columns / width * generator.uniform(3, 30) + generator.uniform(0, 6)
+            )
+            line = middle + generator.uniform(0, 0.08 * height) + slope * columns + wave
+            thickness = generator.uniform(0.4, 0.012 * height + 0.5)
+            glow = np.exp(-(((rows - line) / thickness) ** 2) / 2)
+            drawn = drawn * (1 - glow) + glow * generator.uniform(0.5, 1.0)
+    speckle = gaussian_filter(generator.normal(size=size_HW), (0.5, 1.0))
+    drawn = drawn * (1 + generator.uniform(0, 0.25) * speckle / speckle.std())
+    return np.asarray((255 * drawn[None]).clip(0, 255).astype(np.uint8))
 
 
 def draw_graphics(
@@ -151,7 +195,7 @@ def levels_for(example: Example) -> Iterator[tuple[tuple[int, int], Level]]:
             yield corner_rc, level
 
 
-def line_places(burnt: Burnt, corner_rc: tuple[int, int], level: Level) -> tuple[int, range]:
+def word_places(burnt: Burnt, corner_rc: tuple[int, int], level: Level) -> tuple[int, range]:
     """Row of the grid, and columns, of the windows that lie along a word."""
     row_0, column_0, row_1, column_1 = (
         ((end - corner_rc[axis % 2]) / level.reduction - PATCH / 2) / STRIDE
@@ -168,15 +212,16 @@ def fit_dictionary(examples: list[Example], generator: np.random.Generator) -> t
     picked = []
     for example in examples:
         for corner_rc, level in levels_for(example):
-            is_inside, patches_NP, _, _ = standard_patches(level)
+            chosen = patches_of(level).is_inside
             if example.burnt is not None:
-                row, columns = line_places(example.burnt, corner_rc, level)
-                near = np.zeros(is_inside.shape, dtype=np.bool_)
+                row, columns = word_places(example.burnt, corner_rc, level)
+                near = np.zeros(chosen.shape, dtype=np.bool_)
                 reach = LINE_COLUMNS // 2
                 near[
                     max(0, row - 1) : row + 2, max(0, columns[0] - reach) : columns[-1] + reach + 1
                 ] = True
-                patches_NP = patches_NP[near[is_inside]]
+                chosen = chosen & near
+            patches_NP = standard_patches(level, patches_of(level), chosen)
             if len(patches_NP):
                 picked.append(patches_NP[generator.integers(len(patches_NP), size=20)])
     patches_NP = np.concatenate(picked)
@@ -193,11 +238,11 @@ def fit_dictionary(examples: list[Example], generator: np.random.Generator) -> t
     return dictionary_PK, float(np.quantile(np.abs(patches_NP @ dictionary_PK), 0.6))
 
 
-def window_features(is_inside: Mask, features_NF: Floats, places_rc: NDArray[np.int_]) -> Floats:
+def window_features(patches: Patches, features_NF: Floats, places_rc: NDArray[np.int_]) -> Floats:
     """Mean features of the line at each place, beside the sum of those above and below."""
-    grid = np.zeros((*is_inside.shape, features_NF.shape[1]), dtype=np.float32)
-    grid[is_inside] = features_NF
-    share = np.maximum(window_mean(is_inside.astype(np.float32)), 1e-3)
+    grid = np.zeros((*patches.is_inside.shape, features_NF.shape[1]), dtype=np.float32)
+    grid[patches.is_inside] = features_NF
+    share = window_share(patches)
     rows, columns = LINE_ROWS // 2, LINE_COLUMNS // 2
 
     def band(row: int, column: int) -> Floats:
@@ -237,45 +282,49 @@ def main(seed: int) -> None:
     empty = list(backgrounds(generator))
     written = list(with_words(empty, generator))
     dictionary_PK, offset = fit_dictionary([*empty, *written], generator)
-    text, other, grids = [], [], []
+    text, other, grids, strokes_of_words = [], [], [], []
     for example in [*written, *empty]:
         for corner_rc, level in levels_for(example):
-            is_inside, features_NF = patch_features(level, dictionary_PK, offset)
-            is_place = window_mean(is_inside.astype(np.float32)) > ENOUGH
+            patches = patches_of(level)
+            features_NF = patch_features(level, patches, patches.is_inside, dictionary_PK, offset)
+            strokes = window_strokes(patches, window_share(patches))
             if example.burnt is None:
-                places_rc = np.argwhere(is_place)
+                places_rc = np.argwhere(strokes > 0)
                 if len(places_rc):
-                    grids.append((level, is_inside, features_NF.astype(np.float16)))
+                    grids.append(Grid(level, patches, features_NF.astype(np.float16)))
                     chosen = places_rc[generator.integers(len(places_rc), size=12)]
-                    other.append(window_features(is_inside, features_NF, chosen))
+                    other.append(window_features(patches, features_NF, chosen))
                 continue
-            row, columns = line_places(example.burnt, corner_rc, level)
-            if 0 <= row < len(is_place):
-                inside = [c for c in columns if 0 <= c < is_place.shape[1] and is_place[row, c]]
+            row, columns = word_places(example.burnt, corner_rc, level)
+            if 0 <= row < len(strokes):
+                inside = [c for c in columns if 0 <= c < strokes.shape[1] and strokes[row, c] > 0]
+                strokes_of_words.extend(strokes[row, c] for c in inside)
                 chosen = generator.permutation(np.array(inside, dtype=int))[:4]
                 places_rc = np.stack([np.full(len(chosen), row), chosen], axis=1)
-                text.append(window_features(is_inside, features_NF, places_rc))
+                text.append(window_features(patches, features_NF, places_rc))
     text_NF, other_NF = np.concatenate(text), np.concatenate(other)
-    sys.stdout.write(f"{len(text_NF)} windows of text, {len(other_NF)} others\n")
+    least_strokes = float(np.quantile(strokes_of_words, FAINT))
+    sys.stdout.write(f"{len(text_NF)} windows of text, {len(other_NF)} others, ")
+    sys.stdout.write(f"strokes from {least_strokes:.1f}\n")
     for step in range(ROUNDS):
         weights_F2, bias = fit_weights(text_NF, other_NF)
-        model = TextModel(dictionary_PK, weights_F2, offset, bias, THRESHOLDS)
+        model = TextModel(dictionary_PK, weights_F2, offset, bias, least_strokes, THRESHOLDS)
         if step < ROUNDS - 1:
-            hard_NF = np.concatenate([mistaken(*grid, model) for grid in grids])
+            hard_NF = np.concatenate([mistaken(grid, model) for grid in grids])
             sys.stdout.write(f"round {step}: {len(hard_NF)} taken for text\n")
             other_NF = np.concatenate([other_NF, hard_NF])
-    scalars = np.array([offset, bias, *THRESHOLDS], dtype=np.float32)
+    scalars = np.array([offset, bias, least_strokes, *THRESHOLDS], dtype=np.float32)
     arrays = {"dictionary_PK": dictionary_PK, "weights_F2": weights_F2, "scalars": scalars}
     save_arrays(Path(MODEL_FILE), arrays, {"seed": str(seed)})
 
 
-def mistaken(level: Level, is_inside: Mask, features_NF: Floats, model: TextModel) -> Floats:
+def mistaken(grid: Grid, model: TextModel) -> Floats:
     """Features of the five windows that are most like text, as far as they are."""
-    scores = score_lines(level, model)
+    scores = score_lines(grid.level, model)
     best = np.argsort(scores.ravel())[-5:]
     best = best[scores.ravel()[best] > -1]
     places_rc = np.stack(np.unravel_index(best, scores.shape), axis=1)
-    return window_features(is_inside, features_NF.astype(np.float32), places_rc)
+    return window_features(grid.patches, grid.features_NF.astype(np.float32), places_rc)
 
 
 if __name__ == "__main__":

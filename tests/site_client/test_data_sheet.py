@@ -117,6 +117,14 @@ def test_views_give_no_hidden_label_away(manifest: DatasetManifest) -> None:
     assert sheet["views"]["A4C"]["patients"] == 8
 
 
+def test_clips_that_wait_are_counted_and_hidden_where_few(manifest: DatasetManifest) -> None:
+    acquisitions = [PLAIN] * len(manifest.clips)
+    for num_patients, clips in ((0, 0), (4, None), (5, 10)):
+        waiting = clips_of("w", num_patients)
+        sheet = describe(manifest, acquisitions, minimum=5, waiting=waiting)
+        assert sheet["waiting_for_review"]["clips"] == clips
+
+
 def test_no_key_of_a_patient_or_clip_stands_in_the_sheet(manifest: DatasetManifest) -> None:
     text = json.dumps(describe(manifest, [PLAIN] * len(manifest.clips), minimum=5))
     assert not any(clip.patient in text or clip.key in text for clip in manifest.clips)

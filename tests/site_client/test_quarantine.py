@@ -12,8 +12,9 @@ from shared.phantom.anatomy import draw_heart
 from shared.phantom.scanner import SCANNERS, render_clip
 from shared.testing.burn import burn_word
 from shared.testing.dicom import build_dicom, build_region
+from site_client.forget import forget, patient_key
 from site_client.ingest import IngestReport, IngestRequest, ingest
-from site_client.quarantine import decide, held_clip, held_clips, held_pixels
+from site_client.quarantine import decide, held_clip, held_clips, held_pixels, waiting_clips
 from site_client.settings import IngestSettings
 from site_client.store import SiteStore
 
@@ -123,6 +124,45 @@ def test_blanking_makes_the_boxes_zero_and_leaves_the_rest(folder: Path, store: 
     assert not after.pixels_THW[:, inside].any()
     unchanged = (after.pixels_THW == before.pixels_THW).all(axis=0)
     assert unchanged[~inside].mean() > 0.95
+
+
+def test_a_forgotten_patient_leaves_nothing_in_quarantine(folder: Path, store: SiteStore) -> None:
+    run(folder, store)
+    (note,) = held_clips(store)
+    assert waiting_clips(store) == (note,)
+    assert note.patient == patient_key(store.key(), "MRN1", "")
+    decide(store, note, "keep")
+    assert waiting_clips(store) == ()
+    run(folder, store)
+    (done,) = forget(store, note.patient, ["demo"], site="north")
+    assert (done.num_clips, done.num_held) == (1, 1)
+    assert held_clips(store) == ()
+    assert list((store.root / "quarantine").iterdir()) == []
+
+
+def test_a_patient_that_the_labels_name_is_the_one_of_the_note(
+    folder: Path, store: SiteStore, tmp_path: Path
+) -> None:
+    run(folder, store)
+    labels = tmp_path / "labels.csv"
+    labels.write_text("file,label,patient\nVerdichio 1.dcm,,Z7\nVerdichio 0.dcm,,Z8\n")
+    request = IngestRequest("demo", "north", "real", labels=labels)
+    ingest(folder, store, request, IngestSettings(), now=NOW)
+    (note,) = held_clips(store)
+    assert note.patient == patient_key(store.key(), "Z7", "")
+
+
+def test_a_clip_whose_pictures_were_not_written_any_more_is_looked_at_again(
+    folder: Path, store: SiteStore
+) -> None:
+    run(folder, store)
+    (note,) = held_clips(store)
+    path = store.root / "quarantine" / f"{note.key}.safetensors"
+    before = path.read_bytes()
+    path.unlink()
+    run(folder, store)
+    assert held_clips(store) == (note,)
+    assert path.read_bytes() == before
 
 
 def test_only_phantoms_may_keep_their_text_unseen(folder: Path, store: SiteStore) -> None:

@@ -71,11 +71,15 @@ def test_a_held_clip_is_listed_drawn_and_decided(config: Path, clips: Path, tmp_
     picture = tmp_path / "held.png"
     document_of("review", listed["key"], "--out", picture, "--config", config)
     assert picture.read_bytes().startswith(b"\x89PNG")
+    assert document_of("status", "--config", config)["waiting_for_review"] == 1
+    waiting = document_of("describe", "--config", config)["waiting_for_review"]
+    assert waiting == {"patients": "<5", "clips": None, "frames": None}
     decided = document_of("review", listed["key"][:8], "--blank", "--config", config)
     assert decided["decision"] == "blank"
     *_, entry = Ledger(config.parent / "ledger.sqlite").entries()
     assert entry.kind == "clip.reviewed"
     assert entry.body == {"clip": listed["key"], "dataset": "demo", "boxes": 1, "decision": "blank"}
+    assert document_of("status", "--config", config)["waiting_for_review"] == 0
     again = document_of("ingest", clips, "--dataset", "demo", "--config", config)
     assert (again["ingested"], again["held"]) == (2, 0)
     gone = ["review", listed["key"], "--out", picture, "--config", config]
