@@ -7,7 +7,7 @@ it from being worked out from the total.
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -17,13 +17,25 @@ from site_client.confounds import UNKNOWN, find_shortcuts, levels_of
 from site_client.store import SiteStore, StoredClip
 
 Advance = Callable[[int, str], None]
-Groups = Mapping[str, Sequence[ClipRecord]]
 WITHHELD = "withheld"
 """Stands for a count that is large enough, but would give a hidden one away."""
 _WITHHELD_ROW = {"patients": WITHHELD, "clips": None, "frames": None}
 _MAX_GROUPS = 12  # rows of a table of sizes; the rarer ones stand together
 _OTHERS = "others"
 _SHUFFLE_SEED = 0  # the sheet of a content is always the same
+
+
+class Counted(Protocol):
+    """What is counted: a clip of a dataset, or one that was held back."""
+
+    @property
+    def patient(self) -> str: ...
+
+    @property
+    def num_frames(self) -> int: ...
+
+
+Groups = Mapping[str, Sequence[Counted]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +73,11 @@ def read_acquisitions(
 
 
 def describe(
-    manifest: DatasetManifest, acquisitions: Sequence[Acquisition], *, minimum: int
+    manifest: DatasetManifest,
+    acquisitions: Sequence[Acquisition],
+    *,
+    minimum: int,
+    waiting: Sequence[Counted] = (),
 ) -> dict[str, Any]:
     """The data sheet as one document.
 
@@ -69,6 +85,7 @@ def describe(
         manifest: of the dataset.
         acquisitions: of its clips, in the same order.
         minimum: counts of fewer patients are hidden.
+        waiting: clips that were held back from it until a person decides.
     """
     clips = manifest.clips
     labels = _labels(manifest, minimum)
@@ -95,6 +112,7 @@ def describe(
         "frame_time_ms": _spread([a.frame_time_ms for a in acquisitions]),
         "mm_per_pixel": _spread([a.mm_per_pixel for a in acquisitions]),
         "labels_not_judged": _rare_labels(clips, minimum),
+        "waiting_for_review": count_groups({"": waiting}, minimum)[""],
         "possible_shortcuts": _shortcuts(manifest, acquisitions, minimum),
     }
 

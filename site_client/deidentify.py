@@ -7,6 +7,7 @@ pseudonyms, the day of the study is moved.
 
 import hashlib
 import hmac
+import os
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Literal
@@ -60,6 +61,17 @@ class Pseudonyms:
         """Key of a clip: the same file, de-identified in the same way, always has the same one."""
         return self._digest(b"clip " + kept.encode(), data)
 
+    def pixels(self, pixels_THW: NDArray[np.uint8]) -> str:
+        """Key of what a clip shows, whichever file it came from."""
+        shape = " ".join(map(str, pixels_THW.shape))
+        digest = hashlib.sha256(np.ascontiguousarray(pixels_THW).data).digest()
+        return self._digest(b"pixels " + shape.encode(), digest)
+
+    def file(self, stat: os.stat_result, name: str, how: str) -> str:
+        """Mark of a file as it is now, to be read in a certain way."""
+        text = f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\0{how}"
+        return self._digest(b"file", os.fsencode(text))
+
     def _digest(self, purpose: bytes, text: bytes) -> str:
         full = hmac.new(self.key, purpose + b"\0" + text, hashlib.sha256).hexdigest()
         return full[:_KEY_CHARACTERS]
@@ -76,6 +88,20 @@ def require_allowed(kept: KeptPixels, origin: str) -> None:
             Code.CONFIG_INVALID,
             f"ingest.keep_pixels=screen is not allowed for data of origin {origin!r}",
             "use sector or region: a screen may show a patient's name",
+        )
+
+
+def require_looked_at(on_text: str, origin: str) -> None:
+    """Refuse to leave text inside the sector of real patients' clips unseen.
+
+    Raises:
+        EchoFedError: CONFIG_INVALID.
+    """
+    if on_text == "keep" and origin != "phantom":
+        raise EchoFedError(
+            Code.CONFIG_INVALID,
+            f"ingest.text=keep is not allowed for data of origin {origin!r}",
+            "use quarantine or blank; echofed-site review keeps clips one by one",
         )
 
 

@@ -23,7 +23,7 @@ class Treated:
     """A file whose header was read, and what became of it.
 
     Args:
-        study: pseudonym of its study; a source without studies has one for each patient.
+        study: pseudonym of its study, or of its patient where the source knows no studies.
         record: the stored clip, None where the file was left out.
         removed: header elements removed, by kind.
         code: why the file was left out, empty where it was not.
@@ -65,6 +65,7 @@ def _count(files: Sequence[Treated]) -> dict[str, Any]:
         "frames": sum(record.num_frames for record in records),
         "header_elements_removed": dict(sorted(removed.items())),
         "pixels_blanked": _total([record.num_blanked for record in records]),
+        "text": dict(sorted(Counter(record.text for record in records).items())),
         "dropped": dict(sorted(dropped.items())),
         "content_sha256": sha256_hex("\n".join(hashes).encode()) if hashes else "",
     }

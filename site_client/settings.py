@@ -18,6 +18,8 @@ class IngestSettings(Settings):
     """What stays: the fan, the scanner's 2-D region, or the screen (phantom or public data)."""
     accept_unsigned_map: bool = False
     """Take a label map of real data that nobody has signed."""
+    text: Literal["quarantine", "blank", "keep"] = "quarantine"
+    """Clips with text inside the sector: held back, blanked, or kept (phantom only)."""
     val_fraction: Fraction = 0.1
     """Share of the patients in the validation split."""
     test_fraction: Fraction = 0.25

@@ -14,10 +14,24 @@ from numpy.typing import NDArray
 
 from shared.echo.expert import CARD_FILE
 from shared.echo.frame import MillimetresPerPixel
-from shared.echo.manifest import ClipRecord, DatasetManifest, load_manifest, save_manifest
+from shared.echo.manifest import (
+    ClipRecord,
+    DatasetManifest,
+    TextState,
+    load_manifest,
+    save_manifest,
+)
 from shared.echo.sector import Fan
 from shared.errors import Code, EchoFedError
-from shared.files import load_arrays, read_json, save_arrays, sha256_hex, write_bytes, write_json
+from shared.files import (
+    arrays_to_bytes,
+    load_arrays,
+    read_json,
+    sha256_hex,
+    write_bytes,
+    write_json,
+)
+from site_client.journal import Journal
 
 MANIFEST_FILE = "manifest.json"
 CLIP_VERSION = 1
@@ -38,6 +52,7 @@ class StoredClip:
         confidence: of the mask; 0 where there is none.
         num_blanked: pixels of all frames that de-identification made zero, None where it was not
             counted.
+        text: what is known of text inside the sector; ``kept`` and ``blanked`` tell of some.
     """
 
     pixels_THW: NDArray[np.uint8]
@@ -47,6 +62,7 @@ class StoredClip:
     fan: Fan | None = None
     confidence: float = 0.0
     num_blanked: int | None = None
+    text: TextState = "unchecked"
 
 
 class SiteStore:
@@ -123,12 +139,30 @@ class SiteStore:
             )
         return load_clip(path)
 
-    def clip_path(self, dataset: str, key: str) -> Path:
-        return self.dataset_folder(dataset) / "clips" / f"{key}.safetensors"
+    def clip_path(self, dataset: str, name: str) -> Path:
+        return self.dataset_folder(dataset) / "clips" / f"{name}.safetensors"
 
-    def save_clip(self, dataset: str, key: str, clip: StoredClip) -> str:
-        """Write one clip atomically and return the SHA-256 of the file."""
-        return save_clip(self.clip_path(dataset, key), clip)
+    def add_clip(self, dataset: str, clip: StoredClip) -> tuple[str, str]:
+        """Store one clip under the SHA-256 of its file; a whole one that is there stays.
+
+        Returns:
+            File, relative to the dataset's folder, and SHA-256.
+        """
+        data = _pack_clip(clip)
+        digest = sha256_hex(data)
+        path = self.clip_path(dataset, digest)
+        if not (path.is_file() and file_sha256(path) == digest):
+            write_bytes(path, data)
+        return path.relative_to(self.dataset_folder(dataset)).as_posix(), digest
+
+    def holds(self, dataset: str, record: ClipRecord) -> bool:
+        """Whether a clip is there and is what it was."""
+        path = self.dataset_folder(dataset) / record.file
+        return path.is_file() and file_sha256(path) == record.sha256
+
+    def journal(self, dataset: str) -> Journal:
+        """What became of the files that were ingested into a dataset."""
+        return Journal(self.dataset_folder(dataset) / "journal.jsonl")
 
     def remove_stray_clips(self, manifest: DatasetManifest) -> None:
         """Delete clips that the manifest does not name, left by a run that ended early."""
@@ -185,18 +219,25 @@ class SiteStore:
 
 def save_clip(path: Path, clip: StoredClip) -> str:
     """Write a clip atomically and return the SHA-256 of the file; equal clips give equal files."""
+    data = _pack_clip(clip)
+    write_bytes(path, data)
+    return sha256_hex(data)
+
+
+def _pack_clip(clip: StoredClip) -> bytes:
     header = {
         "version": CLIP_VERSION,
         "mm_per_pixel": clip.mm_per_pixel,
         "frame_time_ms": clip.frame_time_ms,
         "fan": asdict(clip.fan) if clip.fan else None,
         "confidence": clip.confidence,
-        "num_blanked": clip.num_blanked,
+        **({} if clip.num_blanked is None else {"num_blanked": clip.num_blanked}),
+        **({"text": clip.text} if clip.text != "unchecked" else {}),
     }
     arrays: dict[str, NDArray[np.uint8]] = {"pixels_THW": clip.pixels_THW}
     if clip.mask_HW is not None:
         arrays["mask_packed"] = np.packbits(clip.mask_HW)
-    return save_arrays(path, arrays, {"clip": json.dumps(header, sort_keys=True)})
+    return arrays_to_bytes(arrays, {"clip": json.dumps(header, sort_keys=True)})
 
 
 def load_clip(path: Path) -> StoredClip:
@@ -228,6 +269,7 @@ def load_clip(path: Path) -> StoredClip:
         fan=Fan(**{**fan, "apex_rc": tuple(fan["apex_rc"])}) if fan else None,
         confidence=header["confidence"],
         num_blanked=header.get("num_blanked"),
+        text=header.get("text", "unchecked"),
     )
 
 

@@ -15,6 +15,7 @@ from shared.files import read_json, write_json
 
 MANIFEST_VERSION = 2
 Split = Literal["train", "val", "test"]
+TextState = Literal["unchecked", "none", "kept", "blanked"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 """The code of a split on the wire is its place here."""
 
@@ -29,6 +30,7 @@ class ClipRecord:
         date: of the study, moved by the patient's own number of days; empty where it is unknown.
         num_blanked: pixels of all frames that de-identification made zero, None where it was not
             counted.
+        text: what is known of text inside its sector.
     """
 
     key: str
@@ -42,6 +44,7 @@ class ClipRecord:
     study: str = ""
     date: str = ""
     num_blanked: int | None = None
+    text: TextState = "unchecked"
 
 
 @dataclass(frozen=True, slots=True)

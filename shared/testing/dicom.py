@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, UltrasoundMultiFrameImageStorage, generate_uid
+from scipy.ndimage import gaussian_filter
 
 PLANTED = "Verdichio"
 """A name that must not be found anywhere after de-identification."""
@@ -85,6 +86,7 @@ def speckled_fan(size_HW: tuple[int, int], num_frames: int, seed: int) -> NDArra
     rows, columns = np.mgrid[0 : size_HW[0], 0 : size_HW[1]]
     down, right = rows - 0.08 * size_HW[0], columns - 0.5 * size_HW[1]
     inside = (np.hypot(down, right) < 0.8 * size_HW[0]) & (np.abs(right) < 0.7 * down)
-    speckle = rng.integers(30, 250, (num_frames, *size_HW))
+    noise = gaussian_filter(rng.normal(size=(num_frames, *size_HW)), (0, 0.7, 1.0))
+    speckle = (130 + 50 * noise / noise.std()).clip(30, 250)
     fan: NDArray[np.uint8] = (speckle * inside).astype(np.uint8)
     return fan

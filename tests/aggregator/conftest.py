@@ -26,7 +26,7 @@ from shared.models.expert import pack_expert
 from shared.payload import Payload, read_payload, write_header, write_refusal
 from site_client.app import HANDLERS
 from site_client.policy import DatasetPolicy, Policy, save_policy
-from site_client.store import SiteStore, StoredClip
+from site_client.store import SiteStore, StoredClip, save_clip
 
 BACKBONE = "test_resnet.r160_in1k"
 SIZE = 32
@@ -69,7 +69,7 @@ class SmallSite:
             pixels[:, : 4 * (1 + list(labels).index(label))] = 255
             key = f"{dataset}{place}"
             clip = StoredClip(pixels, np.ones((SIZE, SIZE), bool), None, None)
-            sha256 = self.store.save_clip(dataset, key, clip)
+            sha256 = save_clip(self.store.clip_path(dataset, key), clip)
             file = f"clips/{key}.safetensors"
             split = SPLITS[patient % 3]
             records.append(ClipRecord(key, f"{label}{patient}", label, split, 2, file, sha256))

@@ -11,7 +11,7 @@ from PIL import Image
 
 from site_client.data_sheet import describe, read_acquisitions
 from site_client.data_sheet_page import draw_thumbnails, render_page
-from site_client.store import SiteStore
+from site_client.store import SiteStore, save_clip
 
 StripedSite = Callable[..., SiteStore]
 HOSTILE = "<script>alert('4CH')</script>"
@@ -58,6 +58,6 @@ def test_the_page_names_a_shortcut(striped_site: StripedSite) -> None:
     for record in manifest.clips:
         if record.label == "2CH":
             clip = store.clip("demo", record)
-            store.save_clip("demo", record.key, replace(clip, mm_per_pixel=(0.25, 0.25)))
+            save_clip(store.clip_path("demo", record.key), replace(clip, mm_per_pixel=(0.25, 0.25)))
     page = render(store)
     assert re.search(r"<td>2CH</td><td class=\"text\">pixel spacing</td>", page)

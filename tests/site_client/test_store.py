@@ -52,7 +52,7 @@ def test_a_dataset_counts_once_its_manifest_stands(
     tmp_path: Path, clip: StoredClip, manifest: DatasetManifest
 ) -> None:
     store = SiteStore(tmp_path)
-    store.save_clip("demo", "k", clip)
+    save_clip(store.clip_path("demo", "k"), clip)
     assert store.datasets() == ()
     store.save_manifest(manifest)
     assert store.datasets() == ("demo",)
@@ -107,8 +107,8 @@ def test_stray_clips_go_and_named_ones_stay(
 ) -> None:
     store = SiteStore(tmp_path)
     kept = replace(manifest, clips=(replace(manifest.clips[0], file="clips/k.safetensors"),))
-    store.save_clip("demo", "k", clip)
-    store.save_clip("demo", "stray", clip)
+    save_clip(store.clip_path("demo", "k"), clip)
+    save_clip(store.clip_path("demo", "stray"), clip)
     store.remove_stray_clips(kept)
     folder = store.clip_path("demo", "k").parent
     assert [path.name for path in folder.iterdir()] == ["k.safetensors"]

@@ -27,7 +27,7 @@ from shared.testing.declared import examine
 from shared.testing.recorder import Crossing, SentBody, decode, recording
 from site_client.federate import free_port
 from site_client.identity import Identity
-from site_client.store import SiteStore, load_clip
+from site_client.store import SiteStore
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
@@ -193,7 +193,7 @@ def frames_of(folder: Path) -> list[NDArray[np.uint8]]:
     store = SiteStore(folder / "north")
     dataset = store.datasets()[0]
     clips = store.manifest(dataset).clips[:6]
-    return [load_clip(store.clip_path(dataset, clip.key)).pixels_THW[0] for clip in clips]
+    return [store.clip(dataset, clip).pixels_THW[0] for clip in clips]
 
 
 def words_of(folder: Path) -> list[str]:
