@@ -6,7 +6,7 @@ dataset does not exist, and running again goes on behind the last file that was 
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, nullcontext
@@ -15,14 +15,13 @@ from datetime import datetime
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from shared.echo.manifest import ClipRecord, DatasetManifest
-from shared.echo.ontology import load_ontology
 from shared.errors import Code, EchoFedError
 from shared.ledger import Ledger
 from site_client.datasets import SOURCES
-from site_client.datasets.label_map import SiteMap, require_signed
+from site_client.datasets.label_map import provenance, require_signed
 from site_client.datasets.labels import LabelRow
 from site_client.datasets.layouts import LAYOUTS
 from site_client.datasets.listing import Listing, choose_files, list_labelled
@@ -31,8 +30,7 @@ from site_client.deidentify import Pseudonyms, deidentify, require_allowed, requ
 from site_client.ingested import Dropped, IngestReport
 from site_client.journal import READING, Journal, JournalEntry
 from site_client.quarantine import Candidate, admit, decision_about
-from site_client.receipts import KIND as RECEIPT
-from site_client.receipts import Treated, not_in_ledger, study_receipts
+from site_client.receipts import note_ingest, treated_files
 from site_client.records import ReadFile, Told, build_records
 from site_client.settings import IngestSettings
 from site_client.store import SiteStore, require_name
@@ -172,7 +170,7 @@ def ingest(
     manifest = DatasetManifest(
         id=request.dataset, site=request.site, origin=request.origin, source=listing.source,
         labels=dict(listing.views), clips=clips, kept_pixels=settings.keep_pixels,
-        licence=listing.licence, purpose=request.purpose, **_provenance(listing.site_map),
+        licence=listing.licence, purpose=request.purpose, **provenance(listing.site_map),
         created=now.isoformat(timespec="seconds"),
     )  # fmt: skip
     changed = _is_new(store, manifest)
@@ -181,7 +179,7 @@ def ingest(
         num_known=sum(read.is_known for read in reads),
         removed=_removed(reads, clips), changed=changed,
     )  # fmt: skip
-    _note(store, report, _treated(reads, left, clips))
+    note_ingest(Ledger(store.ledger_path), report, treated_files(reads, left, clips))
     if changed:
         store.save_manifest(manifest)
     store.remove_stray_clips(manifest)
@@ -206,20 +204,6 @@ def _list(folder: Path, request: IngestRequest) -> Listing:
             "leave these options out, or leave out --layout",
         )
     return LAYOUTS[request.layout](folder)
-
-
-def _provenance(site_map: SiteMap | None) -> dict[str, Any]:
-    """What the manifest keeps of a label map beside the views of the labels that occur."""
-    if site_map is None:
-        return {}
-    order, label_map = load_ontology().order, site_map.label_map
-    return {
-        "annotated": order(label_map.annotated()),
-        "never_images": order(label_map.never_images),
-        "folds": dict(label_map.folds),
-        "label_map_sha256": site_map.sha256,
-        "is_signed": site_map.is_signed,
-    }
 
 
 def _plan(
@@ -352,30 +336,6 @@ def _collect(
         (left if read.entry.record is None else reads).append(read)
         advance(1, f"{len(left)} dropped" if left else "")
     return reads, left
-
-
-def _treated(
-    reads: Sequence[ReadFile], left: Sequence[ReadFile], clips: Sequence[ClipRecord]
-) -> Iterator[Treated]:
-    """What became of every file whose header was read; a copy of another is left out."""
-    waiting = {clip.key: clip for clip in clips}
-    for read in reads:
-        record = waiting.pop(read.record.key, None)
-        code = "" if record else Code.ALREADY_EXISTS.name
-        yield Treated(read.entry.study, record, read.entry.removed, code)
-    for read in left:
-        if read.entry.study:
-            yield Treated(read.entry.study, None, read.entry.removed, read.entry.code)
-
-
-def _note(store: SiteStore, report: IngestReport, files: Iterable[Treated]) -> None:
-    """Receipts that are new and, where it changed, the dataset: all of it or nothing."""
-    manifest, ledger = report.manifest, Ledger(store.ledger_path)
-    receipts = study_receipts(files, dataset=manifest.id, kept=manifest.kept_pixels)
-    events = [(RECEIPT, receipt) for receipt in not_in_ledger(receipts, ledger)]
-    if report.changed:
-        events.append(("dataset.ingested", report.document()))
-    ledger.append_all(events, actor=manifest.site)
 
 
 def _earlier(store: SiteStore, dataset: str) -> tuple[ClipRecord, ...]:

@@ -6,14 +6,17 @@ it is theirs, and once they are forgotten nobody can.
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from shared.echo.manifest import ClipRecord
+from shared.errors import Code
 from shared.files import sha256_hex
 from shared.ledger import Ledger
 from site_client.deidentify import PROFILE_VERSION, KeptPixels, method_codes
+from site_client.ingested import IngestReport
+from site_client.records import ReadFile
 
 KIND = "study.deidentified"
 
@@ -33,6 +36,36 @@ class Treated:
     record: ClipRecord | None
     removed: Mapping[str, int]
     code: str = ""
+
+
+def treated_files(
+    reads: Sequence[ReadFile], left: Sequence[ReadFile], clips: Sequence[ClipRecord]
+) -> Iterator[Treated]:
+    """Every file whose header was read.
+
+    Args:
+        reads: files that became clips; of several that show the same one counts.
+        left: files that were left out.
+        clips: the dataset's records.
+    """
+    waiting = {clip.key: clip for clip in clips}
+    for read in reads:
+        record = waiting.pop(read.record.key, None)
+        code = "" if record else Code.ALREADY_EXISTS.name
+        yield Treated(read.entry.study, record, read.entry.removed, code)
+    for read in left:
+        if read.entry.study:
+            yield Treated(read.entry.study, None, read.entry.removed, read.entry.code)
+
+
+def note_ingest(ledger: Ledger, report: IngestReport, files: Iterable[Treated]) -> None:
+    """Write the receipts that are new and, where it changed, the dataset: all of it or nothing."""
+    manifest = report.manifest
+    receipts = study_receipts(files, dataset=manifest.id, kept=manifest.kept_pixels)
+    events = [(KIND, receipt) for receipt in not_in_ledger(receipts, ledger)]
+    if report.changed:
+        events.append(("dataset.ingested", report.document()))
+    ledger.append_all(events, actor=manifest.site)
 
 
 def study_receipts(

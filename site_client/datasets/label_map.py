@@ -77,6 +77,20 @@ def views_of_labels(
     }
 
 
+def provenance(site_map: SiteMap | None) -> dict[str, Any]:
+    """What a manifest keeps of a label map beside the views of the labels that occur."""
+    if site_map is None:
+        return {}
+    order, label_map = load_ontology().order, site_map.label_map
+    return {
+        "annotated": order(label_map.annotated()),
+        "never_images": order(label_map.never_images),
+        "folds": dict(label_map.folds),
+        "label_map_sha256": site_map.sha256,
+        "is_signed": site_map.is_signed,
+    }
+
+
 def require_signed(site_map: SiteMap | None, origin: str, *, accept_unsigned: bool) -> None:
     """Refuse labels of real pictures that nobody has answered for.
 
