@@ -179,7 +179,9 @@ def build_label_map(
     """
     if not entries:
         raise EchoFedError(
-            Code.LABEL_MAP_INVALID, "the label map has no entry", "add label: [view]"
+            Code.LABEL_MAP_INVALID,
+            "the label map has no entry",
+            "add label: [view]; in a draft, take the '#' away before the lines that hold",
         )
     ontology = load_ontology()
     built: dict[str, frozenset[str]] = {}
