@@ -25,8 +25,7 @@ def draw_thumbnails(store: SiteStore, manifest: DatasetManifest) -> dict[str, by
     first = {clip.label: clip for clip in reversed(manifest.clips)}
     drawn = {}
     for label in sorted(first):
-        pixels_THW = store.clip(manifest.id, first[label]).pixels_THW
-        picture = Image.fromarray(pixels_THW[len(pixels_THW) // 2])
+        picture = Image.fromarray(store.middle_frame(manifest.id, first[label]))
         picture.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
         buffer = io.BytesIO()
         picture.save(buffer, "PNG")

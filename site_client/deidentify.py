@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from shared.echo.detection import Region, detect_sector
 from shared.errors import Code, EchoFedError
+from site_client.clip_file import StoredClip
 from site_client.datasets.raw import RawClip
-from site_client.store import StoredClip
 
 KeptPixels = Literal["sector", "region", "screen"]
 _KEY_CHARACTERS = 32  # 128 bits: no two clips of the world share it by chance

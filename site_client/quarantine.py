@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from shared.echo.schema import from_document, to_document
 from shared.errors import Code, EchoFedError
 from shared.files import read_json, write_json
-from site_client.store import SiteStore, StoredClip, load_clip, save_clip
+from site_client.clip_file import StoredClip, load_clip, save_clip
+from site_client.store import SiteStore
 from site_client.text import TextBox, find_text
 
 NOTE_VERSION = 1

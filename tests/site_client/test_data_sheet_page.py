@@ -9,9 +9,10 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
+from site_client.clip_file import save_clip
 from site_client.data_sheet import describe, read_acquisitions
 from site_client.data_sheet_page import draw_thumbnails, render_page
-from site_client.store import SiteStore, save_clip
+from site_client.store import SiteStore
 
 StripedSite = Callable[..., SiteStore]
 HOSTILE = "<script>alert('4CH')</script>"
