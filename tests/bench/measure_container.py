@@ -1,8 +1,8 @@
 """Measure containers of clips: python tests/bench/measure_container.py writes container.csv.
 
 Clips are as ingest stores them, de-identified with the sector kept. Real ones come from
-``ECHOFED_REAL_DATA``; without that folder their rows are left out. Times are of the processor: files
-lie in the page cache and are not forced to the disk. Takes under two minutes.
+``ECHOFED_REAL_DATA``; without that folder their rows are left out. Times are of the processor:
+files lie in the page cache and are not forced to the disk. Takes under two minutes.
 """
 
 import csv
