@@ -234,8 +234,9 @@ def _read_one(
         path = store.clip_path(dataset, key)
         earlier = _stored_earlier(path)
         candidate = Candidate(
-            key, patient, dataset, lambda: deidentify(opened.clip(), settings.keep_pixels), earlier
-        )
+            key, patient, dataset, lambda: deidentify(opened.clip(), settings.keep_pixels),
+            earlier, shows_more=settings.keep_pixels == "region",
+        )  # fmt: skip
         clip = admit(store, candidate, settings.text)
         digest = file_sha256(path) if clip is earlier else store.save_clip(dataset, key, clip)
     except EchoFedError as error:
