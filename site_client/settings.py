@@ -17,7 +17,7 @@ class IngestSettings(Settings):
     keep_pixels: Literal["sector", "region", "screen"] = "sector"
     """What stays: the fan, the scanner's 2-D region, or the screen (phantom or public data)."""
     text: Literal["quarantine", "blank", "keep"] = "quarantine"
-    """Clips with text inside the sector: held back, blanked, or kept (phantom only)."""
+    """Clips with text in the sector (or the kept region): held, blanked, or kept (phantom only)."""
     val_fraction: Fraction = 0.1
     """Share of the patients in the validation split."""
     test_fraction: Fraction = 0.25

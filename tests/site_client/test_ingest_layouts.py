@@ -12,7 +12,7 @@ from PIL import Image
 
 from shared.echo.sector import Fan
 from shared.errors import Code, EchoFedError
-from shared.testing.dicom import build_dicom
+from shared.testing.dicom import build_dicom, draw_speckle
 from site_client.ingest import IngestRequest, ingest
 from site_client.ingested import IngestReport
 from site_client.settings import IngestSettings
@@ -35,8 +35,7 @@ def run(store: SiteStore, folder: Path, **changes: Any) -> IngestReport:
 
 
 def speckled(seed: int) -> np.ndarray:
-    noise = np.random.default_rng(seed).integers(40, 250, (96, 128))
-    return (noise * FAN.mask((96, 128))).astype(np.uint8)
+    return draw_speckle(np.random.default_rng(seed), (1, 96, 128))[0] * FAN.mask((96, 128))
 
 
 def write_camus(folder: Path, num_patients: int) -> Path:
@@ -91,14 +90,14 @@ def test_nothing_is_added_to_a_published_test_part(store: SiteStore, tmp_path: P
 
 def write_video(path: Path, seed: int) -> None:
     """Six frames of moving speckle in a fan of 112 by 112, as the EchoNet sets are stored."""
+    speckle_THW = draw_speckle(np.random.default_rng(seed), (6, 112, 112))
+    fan = Fan((2.0, 56.0), -42.0, 42.0, 2.0, 104.0).mask((112, 112))
     with av.open(str(path), "w") as file:
         track = file.add_stream("mjpeg", rate=50)
         track.height = track.width = 112
         track.pix_fmt = "yuvj420p"
-        for frame in range(6):
-            noise = np.random.default_rng((seed, frame)).integers(40, 250, (112, 112))
-            fan = Fan((2.0, 56.0), -42.0, 42.0, 2.0, 104.0).mask((112, 112))
-            rgb = np.repeat((noise * fan).astype(np.uint8)[..., None], 3, axis=-1)
+        for speckle_HW in speckle_THW * fan:
+            rgb = np.repeat(speckle_HW[..., None], 3, axis=-1)
             file.mux(track.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24")))
         file.mux(track.encode())
 
