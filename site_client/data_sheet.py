@@ -13,8 +13,9 @@ import numpy as np
 
 from shared.echo.manifest import SPLITS, ClipRecord, DatasetManifest
 from shared.echo.ontology import load_ontology
+from site_client.clip_file import ClipFacts
 from site_client.confounds import UNKNOWN, find_shortcuts, levels_of
-from site_client.store import SiteStore, StoredClip
+from site_client.store import SiteStore
 
 Advance = Callable[[int, str], None]
 WITHHELD = "withheld"
@@ -60,14 +61,14 @@ class Acquisition:
 def read_acquisitions(
     store: SiteStore, manifest: DatasetManifest, advance: Advance
 ) -> list[Acquisition]:
-    """Look at every stored clip, one at a time, in the manifest's order.
+    """Look at the head of every stored clip, one at a time, in the manifest's order.
 
     Raises:
         EchoFedError: CHECKPOINT_CORRUPT where a clip is missing or damaged.
     """
     found = []
     for record in manifest.clips:
-        found.append(_acquisition(store.clip(manifest.id, record)))
+        found.append(_acquisition(store.facts(manifest.id, record)))
         advance(1, "")
     return found
 
@@ -240,10 +241,10 @@ def _shortcuts(
     ]
 
 
-def _acquisition(clip: StoredClip) -> Acquisition:
-    num_frames, rows, columns = clip.pixels_THW.shape
+def _acquisition(clip: ClipFacts) -> Acquisition:
+    num_frames, rows, columns = clip.size_THW
     spacing = clip.mm_per_pixel[0] if clip.mm_per_pixel else None
-    sector = "none" if clip.mask_HW is None else "outline" if clip.fan is None else "fan"
+    sector = "none" if not clip.has_mask else "outline" if clip.fan is None else "fan"
     return Acquisition(
         size=f"{rows}x{columns}",
         num_frames=num_frames,
@@ -254,7 +255,7 @@ def _acquisition(clip: StoredClip) -> Acquisition:
     )
 
 
-def _shape(clip: StoredClip) -> str:
+def _shape(clip: ClipFacts) -> str:
     if clip.fan is None:
         return UNKNOWN
     opening = round((clip.fan.angle_max_deg - clip.fan.angle_min_deg) / 10) * 10

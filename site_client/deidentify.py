@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from shared.echo.detection import Region, detect_sector
 from shared.errors import Code, EchoFedError
+from site_client.clip_file import StoredClip
 from site_client.datasets.raw import RawClip
-from site_client.store import StoredClip
 
 KeptPixels = Literal["sector", "region", "screen"]
 PROFILE_VERSION = 1

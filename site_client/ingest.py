@@ -276,6 +276,7 @@ def _read_one(
         candidate = Candidate(
             key, task.patient or patient, dataset,
             lambda: deidentify(opened.clip(), settings.keep_pixels),
+            shows_more=settings.keep_pixels == "region",
         )  # fmt: skip
         clip = admit(store, candidate, settings.text)
         file, digest = store.add_clip(dataset, clip)

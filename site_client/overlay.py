@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from shared.echo.verdict import Verdict
-from site_client.store import StoredClip
+from site_client.clip_file import StoredClip
 from site_client.text import TextBox
 
 _HEIGHT = 480  # px of the picture

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from shared.echo.schema import from_document, to_document
 from shared.errors import Code, EchoFedError
 from shared.files import read_json, write_json
-from site_client.store import SiteStore, StoredClip, load_clip, save_clip
+from site_client.clip_file import StoredClip, load_clip, save_clip
+from site_client.store import SiteStore
 from site_client.text import TextBox, find_text
 
 NOTE_VERSION = 1
@@ -54,12 +55,14 @@ class Candidate:
         key: of the clip; ``patient`` is whose it is, both by pseudonym.
         dataset: it is to become part of.
         decode: reads and de-identifies the file; called only where its pixels are needed.
+        shows_more: whether more than the sector is kept, so that text may stand outside it too.
     """
 
     key: str
     patient: str
     dataset: str
     decode: Callable[[], StoredClip]
+    shows_more: bool = False
 
 
 def admit(store: SiteStore, candidate: Candidate, on_text: OnText) -> StoredClip:
@@ -84,10 +87,11 @@ def admit(store: SiteStore, candidate: Candidate, on_text: OnText) -> StoredClip
     clip = candidate.decode()
     if on_text == "keep":
         return clip
-    boxes = _text_in(clip)
+    where_HW = _where_to_look(candidate, clip)
+    boxes = find_text(clip.pixels_THW, where_HW)
     if not boxes:
         return replace(clip, text="none")
-    blanked = _blank(clip, boxes) if on_text == "blank" else None
+    blanked = _blank(clip, boxes, where_HW) if on_text == "blank" else None
     if blanked is None:
         _hold(store, candidate, clip, boxes)
         raise _held()
@@ -170,7 +174,7 @@ def _obey(note: HeldClip, candidate: Candidate) -> StoredClip:
     clip = candidate.decode()
     if note.decision == "keep":
         return replace(clip, text="kept")
-    blanked = _blank(clip, note.boxes)
+    blanked = _blank(clip, note.boxes, _where_to_look(candidate, clip))
     if blanked is None:
         raise EchoFedError(
             Code.TEXT_FOUND,
@@ -180,20 +184,21 @@ def _obey(note: HeldClip, candidate: Candidate) -> StoredClip:
     return blanked
 
 
-def _text_in(clip: StoredClip, without_HW: NDArray[np.bool_] | None = None) -> tuple[TextBox, ...]:
-    """Text in the sector; in the whole picture where no sector is known."""
-    size_HW = clip.pixels_THW.shape[1:]
-    mask_HW = np.ones(size_HW, dtype=np.bool_) if clip.mask_HW is None else clip.mask_HW
-    return find_text(clip.pixels_THW, mask_HW if without_HW is None else mask_HW & ~without_HW)
+def _where_to_look(candidate: Candidate, clip: StoredClip) -> NDArray[np.bool_]:
+    if clip.mask_HW is None or candidate.shows_more:
+        return np.ones(clip.pixels_THW.shape[1:], dtype=np.bool_)
+    return clip.mask_HW
 
 
-def _blank(clip: StoredClip, boxes: tuple[TextBox, ...]) -> StoredClip | None:
+def _blank(
+    clip: StoredClip, boxes: tuple[TextBox, ...], where_HW: NDArray[np.bool_]
+) -> StoredClip | None:
     """The clip with its text zero in every frame; None where some is still found."""
     blank_HW = np.zeros(clip.pixels_THW.shape[1:], dtype=np.bool_)
     for _ in range(_MAX_ROUNDS):
         for box in boxes:
             blank_HW[box.slices()] = True
-        boxes = _text_in(clip, blank_HW)
+        boxes = find_text(clip.pixels_THW, where_HW & ~blank_HW)
         if not boxes:
             more_HW = blank_HW if clip.mask_HW is None else blank_HW & clip.mask_HW
             return replace(

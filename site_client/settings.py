@@ -19,7 +19,7 @@ class IngestSettings(Settings):
     accept_unsigned_map: bool = False
     """Take a label map of real data that nobody has signed."""
     text: Literal["quarantine", "blank", "keep"] = "quarantine"
-    """Clips with text inside the sector: held back, blanked, or kept (phantom only)."""
+    """Clips with text in the sector (or the kept region): held, blanked, or kept (phantom only)."""
     val_fraction: Fraction = 0.1
     """Share of the patients in the validation split."""
     test_fraction: Fraction = 0.25

@@ -172,7 +172,7 @@ def patches_of(level: Level) -> Patches:
     """Count, mean, contrast and strokes of all patches."""
     known_HW = level.mask_HW.astype(np.float32)
     picture_HW = level.picture_HW * known_HW
-    count = np.maximum(_patch_sums(known_HW), np.float32(1))
+    count: Floats = np.maximum(_patch_sums(known_HW), np.float32(1))
     mean = _patch_sums(picture_HW) / count
     variance = np.maximum(_patch_sums(picture_HW**2) / count - mean**2, 0.0)
     spread = np.sqrt(variance + _NOISE**2)

@@ -25,8 +25,9 @@ from shared.models.backbone import build_expert, feature_width
 from shared.models.expert import pack_expert
 from shared.payload import Payload, read_payload, write_header, write_refusal
 from site_client.app import HANDLERS
+from site_client.clip_file import StoredClip, save_clip
 from site_client.policy import DatasetPolicy, Policy, save_policy
-from site_client.store import SiteStore, StoredClip, save_clip
+from site_client.store import SiteStore
 
 BACKBONE = "test_resnet.r160_in1k"
 SIZE = 32

@@ -53,7 +53,7 @@ LETTERS_PX = (6.0, 9.2)  # font sizes on the level that shall find them
 FAINT = 0.002
 """Share of the windows along words that may have fewer strokes than are looked at."""
 ROUNDS = 4  # of adding what is taken for text
-THRESHOLDS = (0.9, 2.2)
+THRESHOLDS = (0.6, 1.5)
 """Chosen on phantoms: for sectors of few rows and of many."""
 
 

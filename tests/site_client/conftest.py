@@ -9,7 +9,8 @@ import pytest
 
 from shared.echo.manifest import SPLITS, ClipRecord, DatasetManifest
 from shared.echo.sector import Fan
-from site_client.store import SiteStore, StoredClip, save_clip
+from site_client.clip_file import StoredClip, save_clip
+from site_client.store import SiteStore
 
 FAN = Fan((0.0, 32.0), -40.0, 40.0, 4.0, 44.0)
 SIZE = (48, 64)

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from shared.echo.manifest import ClipRecord, DatasetManifest
 from shared.echo.sector import Fan
+from site_client.clip_file import StoredClip, save_clip
 from site_client.confounds import UNKNOWN
 from site_client.data_sheet import WITHHELD, Acquisition, count_groups, describe, read_acquisitions
-from site_client.store import SiteStore, StoredClip, save_clip
+from site_client.store import SiteStore
 
 PLAIN = Acquisition("48x64", 4, 33.0, 0.5, "fan", "80 deg wide, near/far 0.1")
 StripedSite = Callable[..., SiteStore]

@@ -16,12 +16,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.encaps import encapsulate
+from pydicom.filewriter import dcmwrite
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
@@ -48,11 +50,12 @@ from site_client.store import SiteStore
 from site_client.training.expert import train_expert
 
 SIZE = (96, 128)
-NUM_FILES = 42
+NUM_FILES = 42  # every scanner with every syntax, and words in a third of the sectors
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+# every one that is uncompressed or that the installed codecs can write, and baseline JPEG
 SYNTAXES = (
-    ExplicitVRLittleEndian, ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, RLELossless,
-    JPEG2000Lossless, JPEGBaseline8Bit,
+    ExplicitVRLittleEndian, ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian, RLELossless, JPEG2000Lossless, JPEGBaseline8Bit,
 )  # fmt: skip
 LETTERS = "bcdfghjklmnprstvwz"
 
@@ -116,7 +119,7 @@ def write_archive(root: Path, num_files: int) -> Archive:
 
 def write_file(folder: Path, planter: Planter, number: int, view: str) -> Planted:
     scanner = SCANNERS[list(SCANNERS)[number % len(SCANNERS)]]
-    syntax = SYNTAXES[number // 2 % len(SYNTAXES)]
+    syntax = SYNTAXES[number % len(SYNTAXES)]
     generator = numpy_generator(91, "proof", number)
     clip = render_clip(
         draw_heart(generator), view, scanner, num_frames=2, size_HW=SIZE, rng=generator
@@ -132,7 +135,7 @@ def write_file(folder: Path, planter: Planter, number: int, view: str) -> Plante
     name = planter.name()
     if syntax == JPEGBaseline8Bit:
         make_jpeg(dataset, shown.pixels_THW, comment=planter.name())
-    elif syntax.is_compressed and syntax != DeflatedExplicitVRLittleEndian:
+    elif syntax.is_encapsulated:
         dataset.compress(syntax, generate_instance_uid=False)
     path = folder / f"{name} {planter.name()}" / f"{planter.number()}_{planter.date()}.dcm"
     path.parent.mkdir(parents=True)
@@ -154,6 +157,7 @@ def add_hidden_places(dataset: Dataset, planter: Planter) -> None:
     block.add_new(0x11, "DA", planter.date())
     block.add_new(0x12, "OB", planter.name().encode() + b"\0")
     plane = Image.new("1", (SIZE[1], SIZE[0]))
+    ImageDraw.Draw(plane).text((SIZE[1] // 3, SIZE[0] // 2), planter.name(), fill=1)
     for element, vr, value in (
         (0x0010, "US", SIZE[0]), (0x0011, "US", SIZE[1]), (0x0022, "LO", planter.name()),
         (0x0040, "CS", "G"), (0x0050, "SS", [1, 1]), (0x0100, "US", 1), (0x0102, "US", 0),
@@ -177,10 +181,15 @@ def written(dataset: FileDataset, syntax: UID, *, preamble: str) -> bytes:
     dataset.file_meta.TransferSyntaxUID = syntax
     dataset.preamble = preamble.encode().ljust(128, b"\0")
     buffer = io.BytesIO()
-    is_implicit = syntax == ImplicitVRLittleEndian
-    if is_implicit:
+    if syntax == ImplicitVRLittleEndian:
         dataset["PixelData"].VR = "OW"
-    dataset.save_as(buffer, implicit_vr=is_implicit, little_endian=True, enforce_file_format=True)
+    dcmwrite(
+        buffer,
+        dataset,
+        implicit_vr=syntax.is_implicit_VR,
+        little_endian=syntax.is_little_endian,
+        enforce_file_format=True,
+    )
     return buffer.getvalue()
 
 
@@ -230,7 +239,7 @@ def ingested(archive: Archive, tmp_path_factory: pytest.TempPathFactory) -> Inge
     handler, root = logging.StreamHandler(stream), logging.getLogger()
     level = root.level
     root.addHandler(handler)
-    root.setLevel(logging.INFO)
+    root.setLevel(logging.DEBUG)
     try:
         report = run(archive, store)
     finally:

@@ -81,10 +81,11 @@ def run(
     store: SiteStore,
     *,
     keep: str = "sector",
+    text: str = "quarantine",
     workers: int = 1,
     **changes: object,
 ) -> IngestReport:
-    settings = IngestSettings(keep_pixels=keep, workers=workers)  # type: ignore[arg-type]
+    settings = IngestSettings(keep_pixels=keep, text=text, workers=workers)  # type: ignore[arg-type]
     return ingest(hospital.folder, store, request(hospital, **changes), settings, now=NOW)
 
 
@@ -120,11 +121,11 @@ def test_pixels_scale_and_mask_are_the_phantom_s(hospital: HospitalTruth, store:
         assert not clip.pixels_THW[:, ~clip.mask_HW].any()
 
 
-@pytest.mark.parametrize("keep", ["sector", "region"])
+@pytest.mark.parametrize(("keep", "text"), [("sector", "quarantine"), ("region", "blank")])
 def test_no_planted_identity_is_left_anywhere(
-    hospital: HospitalTruth, store: SiteStore, keep: str
+    hospital: HospitalTruth, store: SiteStore, keep: str, text: str
 ) -> None:
-    manifest = run(hospital, store, keep=keep, origin="real").manifest
+    manifest = run(hospital, store, keep=keep, text=text, origin="real").manifest
     stored = everything_under(store.root).lower()
     for person in hospital.people.values():
         for text in (person.family, person.given, person.number, person.number[3:], person.born):

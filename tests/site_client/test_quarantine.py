@@ -11,7 +11,7 @@ from shared.errors import Code, EchoFedError
 from shared.phantom.anatomy import draw_heart
 from shared.phantom.scanner import SCANNERS, render_clip
 from shared.testing.burn import burn_word
-from shared.testing.dicom import build_dicom, build_region
+from shared.testing.dicom import build_dicom, build_region, speckled_fan
 from site_client.forget import forget, patient_key
 from site_client.ingest import IngestReport, IngestRequest, ingest
 from site_client.quarantine import decide, held_clip, held_clips, held_pixels, waiting_clips
@@ -50,10 +50,16 @@ def folder(tmp_path: Path) -> Path:
 
 
 def run(
-    folder: Path, store: SiteStore, *, text: str = "quarantine", origin: str = "real"
+    folder: Path,
+    store: SiteStore,
+    *,
+    text: str = "quarantine",
+    origin: str = "real",
+    keep: str = "sector",
 ) -> IngestReport:
     request = IngestRequest("demo", "north", origin)  # type: ignore[arg-type]
-    return ingest(folder, store, request, IngestSettings(text=text), now=NOW)  # type: ignore[arg-type]
+    settings = IngestSettings(text=text, keep_pixels=keep)  # type: ignore[arg-type]
+    return ingest(folder, store, request, settings, now=NOW)
 
 
 def states(store: SiteStore) -> list[str]:
@@ -163,6 +169,22 @@ def test_a_clip_whose_pictures_were_not_written_any_more_is_looked_at_again(
     run(folder, store)
     assert held_clips(store) == (note,)
     assert path.read_bytes() == before
+
+
+def test_where_the_region_is_kept_words_beside_the_sector_are_found_too(
+    store: SiteStore, tmp_path: Path
+) -> None:
+    pixels_THW = speckled_fan(SIZE, 3, seed=1)
+    outside_HW = ~pixels_THW.any(axis=0)
+    burnt = burn_word(pixels_THW, outside_HW, np.random.default_rng(2), word="VERDICHIO")
+    assert burnt is not None
+    region = {"SequenceOfUltrasoundRegions": [build_region((0, 0, 119, 159))]}
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "0.dcm").write_bytes(build_dicom(burnt.pixels_THW, elements=region))
+    assert run(tmp_path / "in", store).document()["held"] == 0
+    with pytest.raises(EchoFedError) as caught:
+        run(tmp_path / "in", store, keep="region")
+    assert "TEXT_FOUND: 1" in caught.value.message
 
 
 def test_only_phantoms_may_keep_their_text_unseen(folder: Path, store: SiteStore) -> None:

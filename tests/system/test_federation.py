@@ -160,8 +160,9 @@ def furnish(folder: Path, name: str, place: int) -> None:
     (data / "labels.yaml").write_text(yaml.safe_dump(VIEWS[name]))
     files = ("--labels", data / "labels.csv", "--label-map", data / "labels.yaml")
     words = ("--origin", "phantom", "--dataset", f"{name}-echo")
-    fractions = set_options({"ingest.val_fraction": 0.25, "ingest.test_fraction": 0.25})
-    run_command("echofed-site", "ingest", data, *files, *words, *fractions, config=config)
+    settings = {"val_fraction": 0.25, "test_fraction": 0.25, "text": "keep"}
+    options = set_options({f"ingest.{name}": value for name, value in settings.items()})
+    run_command("echofed-site", "ingest", data, *files, *words, *options, config=config)
     run_command("echofed-site", "train", config=config)
 
 
