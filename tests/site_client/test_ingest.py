@@ -182,8 +182,8 @@ def test_every_study_has_a_receipt_of_what_was_done_to_it(
     (folder / "empty.dcm").write_bytes(build_dicom(np.zeros((1, *SIZE), np.uint8), elements=later))
     (folder / "later.dcm").write_bytes(build_dicom(speckled_fan(SIZE, 2, seed), elements=later))
     (folder / "cut.dcm").write_bytes(b"cut")
-    plain = IngestRequest(dataset="demo", site="north", origin="real")
-    clips = ingest(folder, store, plain, IngestSettings(), now=NOW).manifest.clips
+    plain = IngestRequest(dataset="demo", site="north", origin="phantom")
+    clips = ingest(folder, store, plain, IngestSettings(text="keep"), now=NOW).manifest.clips
     receipts = [e.body for e in Ledger(store.ledger_path).entries() if e.kind == RECEIPT]
     both, one = sorted(receipts, key=lambda receipt: -int(receipt["files"]))
     assert (both["files"], both["clips"], both["frames"]) == (3, 2, 6)
@@ -198,7 +198,7 @@ def test_every_study_has_a_receipt_of_what_was_done_to_it(
     assert (days[-1] - days[0]).days == 9
     assert days[-1] < date(2024, 1, 1)
     assert len({clip.study for clip in clips}) == 2
-    ingest(folder, store, plain, IngestSettings(), now=NOW)
+    ingest(folder, store, plain, IngestSettings(text="keep"), now=NOW)
     assert len(list(Ledger(store.ledger_path).entries())) == 3
     assert b"20240101" not in everything_under(store.root)
 
@@ -293,8 +293,8 @@ def test_a_disc_with_other_modalities_gives_its_ultrasound(
         path.parent.mkdir(parents=True, exist_ok=True)
         elements = {"StudyInstanceUID": "1.2.3", **changes}
         path.write_bytes(build_dicom(speckled_fan(SIZE, 2, seed + number), elements=elements))
-    plain = IngestRequest(dataset="demo", site="north", origin="real")
-    report = ingest(tmp_path / "disc", store, plain, IngestSettings(), now=NOW)
+    plain = IngestRequest(dataset="demo", site="north", origin="phantom")
+    report = ingest(tmp_path / "disc", store, plain, IngestSettings(text="keep"), now=NOW)
     assert len(report.manifest.clips) == 2
     assert report.manifest.num_patients() == 1
     assert report.num_ignored == 1
@@ -315,18 +315,18 @@ def test_labels_by_instance_find_files_of_any_name(
         (folder / name).write_bytes(data)
     labels = tmp_path / "l.csv"
     labels.write_text("sop_uid,file,label,patient\n1.2.1,,A2C,4711\n,c.dcm,A4C,\n1.9,,A4C,\n")
-    plain = IngestRequest(dataset="demo", site="north", origin="real", labels=labels)
-    report = ingest(folder, store, plain, IngestSettings(), now=NOW)
+    plain = IngestRequest(dataset="demo", site="north", origin="phantom", labels=labels)
+    report = ingest(folder, store, plain, IngestSettings(text="keep"), now=NOW)
     assert sorted(clip.label for clip in report.manifest.clips) == ["", "A2C", "A4C"]
     assert report.manifest.num_patients() == 2
     assert [drop.position for drop in report.dropped] == [-1]
     assert b"1.2.1" not in everything_under(store.root)
     labels.write_text("sop_uid,file,label\n1.2.1,,A2C\n,deep/b,A4C\n")
     with pytest.raises(EchoFedError, match="differ") as caught:
-        ingest(folder, store, plain, IngestSettings(), now=NOW)
+        ingest(folder, store, plain, IngestSettings(text="keep"), now=NOW)
     assert caught.value.code is Code.CONFIG_INVALID
     with pytest.raises(EchoFedError, match="images"):
-        ingest(folder, store, replace(plain, source="images"), IngestSettings(), now=NOW)
+        ingest(folder, store, replace(plain, source="images"), IngestSettings(text="keep"), now=NOW)
 
 
 def test_an_unsigned_map_of_real_data_is_refused_and_a_signed_one_recorded(
