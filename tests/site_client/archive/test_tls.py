@@ -17,12 +17,15 @@ from pynetdicom.sop_class import UltrasoundMultiFrameImageStorage
 
 from aggregator.authority import Authority
 from shared.errors import Code, EchoFedError
+from shared.settings import build_settings
 from shared.testing.dicom import build_dicom
 from shared.testing.orthanc import SenderTls
 from site_client.archive import tls as module
 from site_client.archive.inbox import Inbox
 from site_client.archive.receive import receiving
 from site_client.archive.tls import ReceiverContext, TlsFiles, open_tls
+from site_client.commands.options import receiver_tls
+from site_client.settings import ReceiveSettings, SiteSettings
 
 # pynetdicom leaves a socket that the other end closed first to the garbage collector
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -114,3 +117,17 @@ def test_a_key_that_others_read_or_that_is_no_key_is_refused(
             open_tls(TlsFiles(authority.server_pem, tmp_path / name, None))
         codes.append(caught.value.code)
     assert codes == [Code.CONFIG_INVALID, Code.CONFIG_INVALID, Code.CONFIG_MISSING]
+
+
+@pytest.mark.parametrize("given", [{"certificate": "a.pem"}, {"senders": "ca.pem"}])
+def test_settings_that_make_no_tls_are_refused(given: dict[str, str]) -> None:
+    with pytest.raises(EchoFedError, match="receive") as caught:
+        build_settings(SiteSettings, {"site": "north", "receive": given})
+    assert caught.value.code is Code.CONFIG_INVALID
+
+
+def test_files_are_named_relative_to_the_settings(tmp_path: Path) -> None:
+    named = ReceiveSettings(certificate=Path("tls/a.pem"), key=Path("/etc/a.key"))
+    found = receiver_tls(named, tmp_path / "site.yaml")
+    assert found == TlsFiles(tmp_path / "tls" / "a.pem", Path("/etc/a.key"), None)
+    assert receiver_tls(ReceiveSettings(), tmp_path / "site.yaml") is None
