@@ -70,7 +70,9 @@ def append_bytes(path: Path, data: bytes) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with path.open("ab") as file:
+        # 0600, as write_bytes leaves its files
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        with os.fdopen(descriptor, "ab") as file:
             file.write(data)
     except OSError as error:
         _tell_no_space(error, path, len(data))

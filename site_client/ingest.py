@@ -227,9 +227,17 @@ def _plan(
     tasks = []
     for place, (path, name) in enumerate(zip(files, names, strict=True)):
         patient = patients.get(place, "")
-        mark = pseudonyms.file(path.stat(), name, f"{how} {patient}")
+        mark = _mark(path, name, f"{how} {patient}", pseudonyms)
         tasks.append(_Task(place, path, mark, known.get(mark), patient))
     return _Plan(tasks, rows, patients, num_ignored, num_lost)
+
+
+def _mark(path: Path, name: str, how: str, pseudonyms: Pseudonyms) -> str:
+    """Empty for a file that went since the folder was listed; reading it tells."""
+    try:
+        return pseudonyms.file(path.stat(), name, how)
+    except OSError:
+        return ""
 
 
 def _run(
@@ -322,7 +330,7 @@ def _noted(
             raise EchoFedError(result.code, result.message, result.hint)
         entry = result.entry
         is_done = entry.record is not None or entry.code in _LASTING
-        if is_done and known.get(entry.mark) != entry:
+        if is_done and entry.mark and known.get(entry.mark) != entry:
             journal.add(entry)
         yield result
 
@@ -345,11 +353,10 @@ def _earlier(store: SiteStore, dataset: str) -> tuple[ClipRecord, ...]:
 
 def _removed(reads: Sequence[ReadFile], clips: Sequence[ClipRecord]) -> dict[str, int]:
     """Header elements removed from the files of these clips, by kind."""
-    keys = {clip.key for clip in clips}
+    by_key = {read.record.key: read.entry.removed for read in reads}
     total = Counter[str]()
-    for read in reads:
-        if read.record.key in keys:
-            total.update(read.entry.removed)
+    for clip in clips:
+        total.update(by_key[clip.key])
     return dict(sorted(total.items()))
 
 

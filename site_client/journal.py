@@ -19,7 +19,7 @@ from shared.files import append_bytes, write_bytes
 
 READING = 1
 """Raised by a release that would store the same file otherwise: then every file is read again."""
-_VERSION = 0
+_VERSION = 0  # lines carry none: the file of a line that does not fit is read again
 
 log = logging.getLogger(__name__)
 

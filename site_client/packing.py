@@ -43,10 +43,13 @@ def unpack_frame(packed: Bytes, size_HW: tuple[int, int]) -> NDArray[np.uint8]:
     Raises:
         EchoFedError: CHECKPOINT_CORRUPT.
     """
+    data = packed.tobytes()
     try:
-        data = zstandard.ZstdDecompressor().decompress(packed.tobytes())
-        return np.frombuffer(data, dtype=np.uint8).reshape(size_HW)
+        if zstandard.frame_content_size(data) != size_HW[0] * size_HW[1]:
+            raise ValueError("another size")  # before memory is taken for it
+        frame = zstandard.ZstdDecompressor().decompress(data)
     except (zstandard.ZstdError, ValueError) as error:
         raise EchoFedError(
             Code.CHECKPOINT_CORRUPT, "a frame does not unpack", "ingest the dataset again"
         ) from error
+    return np.frombuffer(frame, dtype=np.uint8).reshape(size_HW)

@@ -68,14 +68,14 @@ def build_records(
     """
     records = {read.position: _labelled(read, told) for read in reads}
     firsts = _first_of_each(reads, {record.key for record in told.earlier})
-    kept = [read for read in reads if firsts[read.entry.pixels] is read]
-    copies = [
-        _copy(read, records[read.position], records[firsts[read.entry.pixels].position])
-        for read in reads
-        if firsts[read.entry.pixels] is not read
-    ]
-    chosen = [records[read.position] for read in kept]
-    fixed = _fixed(chosen, [told.rows[read.position].split for read in kept], told.earlier)
+    chosen, copies = [], []
+    for read in reads:
+        own, first = records[read.position], firsts[read.entry.pixels]
+        if first is read:
+            chosen.append(own)
+        else:
+            copies.append(_copy(read, own, records[first.position]))
+    fixed = _fixed(records, told)
     splits = draw_splits(
         (record.patient for record in chosen),
         fixed,
@@ -108,14 +108,12 @@ def _copy(read: ReadFile, own: ClipRecord, first: ClipRecord) -> Dropped:
     return read.drop(Code.ALREADY_EXISTS.name, reason)
 
 
-def _fixed(
-    records: Sequence[ClipRecord], given: Sequence[Split | None], earlier: Sequence[ClipRecord]
-) -> dict[str, Split]:
+def _fixed(records: Mapping[int, ClipRecord], told: Told) -> dict[str, Split]:
     """Splits that may not change: those of before, and over them those of the labels."""
-    told = [
+    given = [
         replace(record, split=split)
-        for record, split in zip(records, given, strict=True)
-        if split is not None
+        for place, record in records.items()
+        if (split := told.rows[place].split) is not None
     ]
-    require_patients_apart(told)
-    return {record.patient: record.split for record in (*earlier, *told)}
+    require_patients_apart(given)
+    return {record.patient: record.split for record in (*told.earlier, *given)}

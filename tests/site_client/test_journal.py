@@ -1,6 +1,8 @@
 """The journal gives back what was added, survives a kill, and forgets what it is told to."""
 
 import errno
+import os
+import stat
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,13 @@ def journal(tmp_path: Path, entries: list[JournalEntry]) -> Journal:
 
 def test_entries_come_back_as_they_were(journal: Journal, entries: list[JournalEntry]) -> None:
     assert list(journal.entries().values()) == entries
+
+
+def test_only_the_owner_reads_it(tmp_path: Path, journal: Journal) -> None:
+    path = tmp_path / "demo" / "journal.jsonl"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    journal.keep({"two"})
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 def test_there_need_not_be_a_journal(tmp_path: Path) -> None:
@@ -80,7 +89,7 @@ def test_a_full_disk_is_told(
     def full(*arguments: Any, **options: Any) -> None:
         raise OSError(errno.ENOSPC, "no space")
 
-    monkeypatch.setattr(Path, "open", full)
+    monkeypatch.setattr(os, "open", full)
     with pytest.raises(EchoFedError) as caught:
         journal.add(entries[0])
     assert caught.value.code is Code.DISK_FULL
