@@ -30,14 +30,13 @@ _ENOUGH = 0.7  # share of a window's patches that must lie in the sector
 _MAX_FRAMES = 8  # frames looked at; more change little
 _FINEST_ROWS = 400  # rows of the finest level; a letter has six pixels or more there
 _COARSEST = 7.0  # largest reduction from the finest level
-_MANY_ROWS = 80  # of a sector; below it letters are hardly drawn and false alarms rarer
+_MANY_ROWS = 64  # of a sector; below it letters are hardly drawn and false alarms rarer
 _RATIO = 1.4  # between levels
 _LEAST_SIDE = 24  # pixels of a level that still holds a word
 _IN_PATCH = 0.75  # share of a patch's pixels that must lie in the sector
 _IN_PIXEL = 200  # of 255: share of a level's pixel that must lie in the sector
 _NOISE = 8.0  # grey levels below which a patch counts as flat
 _EDGE = 0.0  # score down to which a found line is followed
-_ROWS_AT_ONCE = 16  # of the grid: their features fit the processor's cache
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -235,11 +234,8 @@ def score_lines(level: Level, model: TextModel) -> Floats:
         return np.full(is_place.shape, -np.inf, dtype=np.float32)
     chosen = _around(is_place) & patches.is_inside
     votes = np.zeros((*is_place.shape, 2), dtype=np.float32)
-    for first in range(0, len(chosen), _ROWS_AT_ONCE):
-        part = np.zeros_like(chosen)
-        part[first : first + _ROWS_AT_ONCE] = chosen[first : first + _ROWS_AT_ONCE]
-        features_NF = patch_features(level, patches, part, model.dictionary_PK, model.offset)
-        votes[part] = features_NF @ model.weights_F2
+    features_NF = patch_features(level, patches, chosen, model.dictionary_PK, model.offset)
+    votes[chosen] = features_NF @ model.weights_F2
     line, around = (window_mean(votes[..., which]) / share for which in (0, 1))
     line[NEIGHBOUR:] += around[:-NEIGHBOUR]
     line[:-NEIGHBOUR] += around[NEIGHBOUR:]

@@ -53,8 +53,9 @@ LETTERS_PX = (6.0, 9.2)  # font sizes on the level that shall find them
 FAINT = 0.002
 """Share of the windows along words that may have fewer strokes than are looked at."""
 ROUNDS = 4  # of adding what is taken for text
-THRESHOLDS = (0.6, 1.5)
-"""Chosen on phantoms: for sectors of few rows and of many."""
+THRESHOLDS = (0.7, 1.5)
+"""For sectors of few rows and of many: on phantoms of other seeds at least 99 % of the words of
+seven pixels and more score higher, and at most 2 % of the clips without one do."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

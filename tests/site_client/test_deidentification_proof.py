@@ -287,7 +287,8 @@ def test_only_the_fan_is_stored_and_words_inside_it_are_held_back(
     assert len(words) >= NUM_FILES // 3 - 1
     assert sum(key not in kept for key in words) >= 0.99 * len(words)
     plain = has_word.keys() - set(words)
-    assert sum(key not in kept for key in plain) <= 0.02 * len(plain)
+    assert len(plain) > 25
+    assert sum(key not in kept for key in plain) <= 1  # screen letters in a sector found too wide
 
 
 def test_an_export_of_features_names_nobody(archive: Archive, ingested: Ingested) -> None:
