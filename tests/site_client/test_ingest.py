@@ -4,7 +4,11 @@ import errno
 import json
 import os
 import shutil
+import signal
 import stat
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
@@ -484,6 +488,29 @@ def test_after_a_kill_no_finished_file_is_read_again(
     write_bytes(whole.identity_folder / "pseudonym.key", b"5a" * 32)
     at_once = ingest(tmp_path / "unharmed", whole, PLAIN, IngestSettings(), now=NOW)
     assert at_once.manifest == report.manifest
+
+
+@pytest.mark.slow
+def test_a_process_that_was_killed_goes_on_where_it_stood(tmp_path: Path, seed: int) -> None:
+    write_stills(tmp_path / "in", 60, seed)
+    home = tmp_path / "site"
+    site = ["--config", str(home / "site.yaml")]
+    command = [sys.executable, "-c", "from site_client.cli import main; main()"]
+    subprocess.run([*command, "init", "--standalone", str(home)], check=True, capture_output=True)
+    words = [*command, "ingest", str(tmp_path / "in"), "--dataset", "demo", *site, "--json"]
+    journal = SiteStore(home).dataset_folder("demo") / "journal.jsonl"
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None and not (
+            journal.is_file() and journal.read_bytes().count(b"\n") > 5
+        ):
+            time.sleep(0.01)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert SiteStore(home).datasets() == ()
+    said = subprocess.run(words, check=True, capture_output=True)
+    report = json.loads(said.stdout)
+    assert 5 < report["known"] < 60
+    assert report["ingested"] + report["held"] == 60
 
 
 def test_a_line_that_a_kill_cut_off_costs_one_file(
