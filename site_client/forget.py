@@ -28,6 +28,8 @@ class Forgotten:
 
     Args:
         content_before: hash of the content with the patient; ``content_after`` without.
+        num_held: clips in quarantine that went, decided or not; all else is empty where only such
+            clips were of the patient.
         num_exports: kept exports that were deleted.
         experts: this site's experts that were trained on the content with the patient.
         experts_earlier: those trained on an earlier content of the dataset, in which the patient

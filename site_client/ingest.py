@@ -372,7 +372,8 @@ def _nothing(dropped: Sequence[Dropped]) -> EchoFedError:
     return EchoFedError(
         Code.NOTHING_INGESTED,
         f"no file became a clip ({listed or 'the folder has no file of this source'})",
-        "check the folder and the source; every reason is explained in the README's error table",
+        "check the folder and the source, and look at what was held back with echofed-site review; "
+        "every reason is explained in the README's error table",
     )
 
 

@@ -37,7 +37,7 @@ _LEAST_SIDE = 24  # pixels of a level that still holds a word
 _IN_PATCH = 0.75  # share of a patch's pixels that must lie in the sector
 _IN_PIXEL = 200  # of 255: share of a level's pixel that must lie in the sector
 _NOISE = 8.0  # grey levels below which a patch counts as flat
-_EDGE = 0.0  # score down to which a found line is followed
+_EDGE = -2.0  # score down to which a found line is followed
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]

@@ -48,6 +48,26 @@ def test_a_word_stands_still_on_a_moving_heart_and_is_found(seed: int) -> None:
     assert find_text(burnt.pixels_THW, clip.sector.mask_HW)
 
 
+def test_a_frame_without_the_word_does_not_hide_it(seed: int) -> None:
+    clip = phantom("aurora", (120, 160), 6)
+    generator = np.random.default_rng(seed)
+    burnt = burn_word(clip.pixels_THW, clip.sector.mask_HW, generator, word="VERDICHIO 1954")
+    assert burnt is not None
+    pixels_THW = burnt.pixels_THW.copy()
+    pixels_THW[0] = 0
+    assert find_text(pixels_THW, clip.sector.mask_HW)
+
+
+def test_a_stack_of_bright_wavy_lines_is_no_word(seed: int) -> None:
+    rows, columns = np.mgrid[0:240, 0:320]
+    picture_HW = 40.0 + 15 * np.random.default_rng(seed).random((240, 320))
+    for place, turns in enumerate((9, 13, 17)):
+        distance = rows - 60 - 12 * place - 0.1 * columns - 3 * np.sin(columns / turns)
+        picture_HW += 180 * np.exp(-((distance / 2) ** 2))
+    pixels_THW = picture_HW.clip(0, 255).astype(np.uint8)[None]
+    assert find_text(pixels_THW, np.ones((240, 320), dtype=np.bool_)) == ()
+
+
 def test_where_there_is_nothing_to_look_at_nothing_is_found() -> None:
     pixels_THW = np.full((2, 60, 80), 255, dtype=np.uint8)
     assert find_text(pixels_THW, np.zeros((60, 80), dtype=np.bool_)) == ()
