@@ -8,6 +8,7 @@ Reference: Coates et al., Text Detection and Character Recognition in Scene Imag
 Unsupervised Feature Learning, ICDAR 2011.
 """
 
+from bisect import bisect
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, reduce
@@ -30,13 +31,13 @@ _ENOUGH = 0.7  # share of a window's patches that must lie in the sector
 _MAX_FRAMES = 8  # frames looked at; more change little
 _FINEST_ROWS = 400  # rows of the finest level; a letter has six pixels or more there
 _COARSEST = 7.0  # largest reduction from the finest level
-_MANY_ROWS = 64  # of a sector; below it letters are hardly drawn and false alarms rarer
+_SIZES = (64, 256)  # rows of a sector from which it counts as middling, as large
 _RATIO = 1.4  # between levels
 _LEAST_SIDE = 24  # pixels of a level that still holds a word
 _IN_PATCH = 0.75  # share of a patch's pixels that must lie in the sector
 _IN_PIXEL = 200  # of 255: share of a level's pixel that must lie in the sector
 _NOISE = 8.0  # grey levels below which a patch counts as flat
-_EDGE = 0.0  # score down to which a found line is followed
+_EDGE = -2.0  # score down to which a found line is followed
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -71,7 +72,7 @@ class TextModel:
         offset: threshold of the dictionary's answers.
         bias: of the score.
         least_strokes: strokes that a line of text has at least; lines with less are not scored.
-        thresholds: scores from which a line counts as text, in sectors of few and of many rows.
+        thresholds: scores from which a line counts as text, in small, middling and large sectors.
     """
 
     dictionary_PK: Floats
@@ -79,7 +80,7 @@ class TextModel:
     offset: float
     bias: float
     least_strokes: float
-    thresholds: tuple[float, float]
+    thresholds: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,10 +118,9 @@ class Patches:
 def text_model() -> TextModel:
     """The model that comes with this release."""
     arrays, _ = load_arrays(MODEL_FILE)
-    offset, bias, least, few, many = (float(value) for value in arrays["scalars"])
-    return TextModel(
-        arrays["dictionary_PK"], arrays["weights_F2"], offset, bias, least, (few, many)
-    )
+    offset, bias, least, *thresholds = (float(value) for value in arrays["scalars"])
+    words_PK, weights_F2 = arrays["dictionary_PK"], arrays["weights_F2"]
+    return TextModel(words_PK, weights_F2, offset, bias, least, tuple(thresholds))
 
 
 def find_text(
@@ -140,7 +140,7 @@ def find_text(
         return ()
     model = model or text_model()
     corner_rc, levels = levels_of(pixels_THW, mask_HW)
-    threshold = model.thresholds[int(mask_HW.any(axis=1).sum() >= _MANY_ROWS)]
+    threshold = model.thresholds[bisect(_SIZES, int(mask_HW.any(axis=1).sum()))]
     found_HW: Floats | None = None
     for level in levels:
         scores = score_lines(level, model)

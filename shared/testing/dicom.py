@@ -92,5 +92,5 @@ def speckled_fan(size_HW: tuple[int, int], num_frames: int, seed: int) -> NDArra
 
 def draw_speckle(rng: np.random.Generator, size_THW: tuple[int, ...]) -> NDArray[np.uint8]:
     """Speckle that moves, and is as smooth as a beam makes it: plain noise looks like letters."""
-    noise = gaussian_filter(rng.normal(size=size_THW), (0, 0.8, 1.6))
-    return np.asarray((130 + 50 * noise / noise.std()).clip(30, 250).astype(np.uint8))
+    noise = gaussian_filter(rng.normal(size=size_THW), (0, 1.0, 2.0))
+    return np.asarray((130 + 40 * noise / noise.std()).clip(30, 250).astype(np.uint8))

@@ -44,18 +44,18 @@ from site_client.text import (
 )
 
 SEED = 1
-SIZES = (((60, 80), 10), ((120, 160), 6), ((240, 320), 9), ((600, 800), 1))
+SIZES = (((60, 80), 10), ((120, 160), 6), ((240, 320), 9), ((600, 800), 5))
 """Sizes, and how many views of each scanner are rendered at them."""
-WORDS = {60: 4, 120: 3, 240: 1, 600: 1}
+WORDS = {60: 4, 120: 3, 240: 1, 600: 2}
 """Words burnt into each clip of so many rows, one at a time."""
 NUM_PATCHES = 64
 LETTERS_PX = (6.0, 9.2)  # font sizes on the level that shall find them
 FAINT = 0.002
 """Share of the windows along words that may have fewer strokes than are looked at."""
 ROUNDS = 4  # of adding what is taken for text
-THRESHOLDS = (0.7, 1.5)
-"""For sectors of few rows and of many: on phantoms of other seeds at least 99 % of the words of
-seven pixels and more score higher, and at most 2 % of the clips without one do."""
+THRESHOLDS = (0.4, 1.1, 2.5)
+"""For small, middling and large sectors: on phantoms of other seeds 99 % of the words of
+seven pixels and more score higher, and about 2 % of the clips without one do."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -27,7 +27,7 @@ from shared.testing.burn import burn_word
 from site_client.text import Mask, find_text
 
 OUT = Path(__file__).with_name("text.csv")
-SEEDS = {60: (71, 72), 120: (71,), 240: (71,), 600: (71,)}
+SEEDS = {60: (71, 72), 120: (71,), 240: (71,), 600: (71, 72, 73)}
 """Seeds by rows."""
 SIZES = ((60, 80), (120, 160), (240, 320), (600, 800))
 VIEWS_AT_600 = 2  # of each scanner
