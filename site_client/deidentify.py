@@ -6,6 +6,7 @@ everything else out.
 
 import hashlib
 import hmac
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,10 +15,17 @@ from numpy.typing import NDArray
 
 from shared.echo.detection import Region, detect_sector
 from shared.errors import Code, EchoFedError
-from site_client.datasets.raw import RawClip
+from site_client.datasets.modes import mode_of
+from site_client.datasets.raw import Mode, RawClip
 from site_client.store import StoredClip
 
 KeptPixels = Literal["sector", "region", "screen"]
+_IN_WORDS: dict[Mode, str] = {
+    "b_mode": "plain tissue",
+    "colour": "flow in colour",
+    "spectral": "a Doppler spectrum",
+    "m_mode": "M-mode",
+}
 _KEY_CHARACTERS = 32  # 128 bits: no two clips of the world share it by chance
 
 
@@ -54,23 +62,43 @@ def require_allowed(kept: KeptPixels, origin: str) -> None:
         )
 
 
-def deidentify(clip: RawClip, kept: KeptPixels) -> StoredClip:
+def require_wanted(mode: Mode, wanted: Collection[Mode]) -> None:
+    """Refuse a clip of a kind that the operator does not want.
+
+    Raises:
+        EchoFedError: MODE_UNWANTED.
+    """
+    if mode not in wanted:
+        raise EchoFedError(
+            Code.MODE_UNWANTED,
+            f"a file shows {_IN_WORDS[mode]}",
+            f"add {mode} to ingest.modes to keep such files",
+        )
+
+
+def deidentify(
+    clip: RawClip, kept: KeptPixels, wanted: Collection[Mode] = tuple(_IN_WORDS)
+) -> StoredClip:
     """Keep tissue and scale; make every other pixel zero.
 
     Args:
         clip: as read; its patient is not in it any more.
-        kept: ``sector`` (the fan), ``region`` (the scanner's 2-D regions) or ``screen``.
+        kept: ``sector`` (the fan), ``region`` (the scanner's regions of tissue, spectra and M-mode)
+            or ``screen``.
+        wanted: what a clip may show.
 
     Raises:
-        EchoFedError: SECTOR_EMPTY where what shall be kept cannot be found.
+        EchoFedError: MODE_UNWANTED, and SECTOR_EMPTY where what shall be kept cannot be found.
     """
     sector = detect_sector(clip.pixels_THW, clip.regions[0] if clip.regions else None)
+    mode = mode_of(clip, sector)
+    require_wanted(mode, wanted)
     mask_HW = sector.mask_HW if sector else None
     keep_HW: NDArray[np.bool_] | None = None
     if kept == "sector":
         keep_HW = mask_HW
     elif kept == "region":
-        keep_HW = _union(clip.regions, clip.pixels_THW.shape[1:])
+        keep_HW = _union(clip.regions + clip.traces, clip.pixels_THW.shape[1:])
     if kept != "screen" and keep_HW is None:
         raise EchoFedError(
             Code.SECTOR_EMPTY,
@@ -86,6 +114,7 @@ def deidentify(clip: RawClip, kept: KeptPixels) -> StoredClip:
         frame_time_ms=clip.frame_time_ms,
         fan=sector.fan if sector else None,
         confidence=sector.confidence if sector else 0.0,
+        mode=mode,
     )
 
 

@@ -25,13 +25,21 @@ from site_client.datasets.layouts import LAYOUTS
 from site_client.datasets.listing import Listing, choose_files, list_labelled
 from site_client.datasets.raw import identity_of
 from site_client.datasets.splits import draw_splits
-from site_client.deidentify import KeptPixels, Pseudonyms, deidentify, require_allowed
+from site_client.deidentify import (
+    Pseudonyms,
+    deidentify,
+    require_allowed,
+    require_wanted,
+)
 from site_client.ingested import Dropped, IngestReport
 from site_client.settings import IngestSettings
 from site_client.store import SiteStore, StoredClip, file_sha256, load_clip, require_name
 
 Advance = Callable[[int, str], None]
-_OF_A_FILE = {Code.DATA_UNREADABLE, Code.PIXELS_MISSING, Code.FRAMES_MISSING, Code.SECTOR_EMPTY}
+_OF_A_FILE = {
+    Code.DATA_UNREADABLE, Code.PIXELS_MISSING, Code.FRAMES_MISSING, Code.SECTOR_EMPTY,
+    Code.MODE_UNWANTED,
+}  # fmt: skip
 """Faults of one file, which is dropped; any other fault ends the run."""
 
 
@@ -114,7 +122,7 @@ def ingest(
     pseudonyms = Pseudonyms(store.key())
     job = partial(
         _read_one, store=store, dataset=request.dataset, source=listing.source,
-        pseudonyms=pseudonyms, kept=settings.keep_pixels,
+        pseudonyms=pseudonyms, settings=settings,
     )  # fmt: skip
     reads, dropped = _collect(_run(job, tasks, settings.workers), advance or _silent)
     dropped = [*dropped, *lost]
@@ -208,7 +216,7 @@ def _read_one(
     dataset: str,
     source: str,
     pseudonyms: Pseudonyms,
-    kept: KeptPixels,
+    settings: IngestSettings,
 ) -> _Read | Dropped | _Failed:
     """Read, de-identify and store one file; a fault of the file is a result, not an exception."""
     sha256 = ""
@@ -218,13 +226,14 @@ def _read_one(
         sha256 = hashlib.sha256(data).hexdigest()[:12]
         opened = reader.open(data)
         header = opened.header()
-        key = pseudonyms.clip(data, kept)
+        key = pseudonyms.clip(data, settings.keep_pixels)
         path = store.clip_path(dataset, key)
         clip = _stored_earlier(path)
         if clip is None:
-            clip = deidentify(opened.clip(), kept)
+            clip = deidentify(opened.clip(), settings.keep_pixels, settings.modes)
             digest = store.save_clip(dataset, key, clip)
         else:
+            require_wanted(clip.mode, settings.modes)
             digest = file_sha256(path)
     except EchoFedError as error:
         if error.code in _OF_A_FILE:

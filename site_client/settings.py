@@ -16,6 +16,10 @@ class IngestSettings(Settings):
 
     keep_pixels: Literal["sector", "region", "screen"] = "sector"
     """What stays: the fan, the scanner's 2-D region, or the screen (phantom or public data)."""
+    modes: Annotated[
+        tuple[Literal["b_mode", "colour", "spectral", "m_mode"], ...], Field(min_length=1)
+    ] = ("b_mode",)
+    """Kinds of clips that are wanted; spectra and M-mode keep their pixels with region only."""
     val_fraction: Fraction = 0.1
     """Share of the patients in the validation split."""
     test_fraction: Fraction = 0.25

@@ -18,6 +18,7 @@ from shared.echo.manifest import ClipRecord, DatasetManifest, load_manifest, sav
 from shared.echo.sector import Fan
 from shared.errors import Code, EchoFedError
 from shared.files import load_arrays, read_json, save_arrays, sha256_hex, write_bytes, write_json
+from site_client.datasets.raw import Mode
 
 MANIFEST_FILE = "manifest.json"
 CLIP_VERSION = 1
@@ -36,6 +37,7 @@ class StoredClip:
         frame_time_ms: time between frames, None where unknown.
         fan: geometry of the sector, None where none could be fitted.
         confidence: of the mask; 0 where there is none.
+        mode: what it shows beside tissue.
     """
 
     pixels_THW: NDArray[np.uint8]
@@ -44,6 +46,7 @@ class StoredClip:
     frame_time_ms: float | None
     fan: Fan | None = None
     confidence: float = 0.0
+    mode: Mode = "b_mode"
 
 
 class SiteStore:
@@ -188,6 +191,7 @@ def save_clip(path: Path, clip: StoredClip) -> str:
         "frame_time_ms": clip.frame_time_ms,
         "fan": asdict(clip.fan) if clip.fan else None,
         "confidence": clip.confidence,
+        "mode": clip.mode,
     }
     arrays: dict[str, NDArray[np.uint8]] = {"pixels_THW": clip.pixels_THW}
     if clip.mask_HW is not None:
@@ -223,6 +227,7 @@ def load_clip(path: Path) -> StoredClip:
         frame_time_ms=header["frame_time_ms"],
         fan=Fan(**{**fan, "apex_rc": tuple(fan["apex_rc"])}) if fan else None,
         confidence=header["confidence"],
+        mode=header.get("mode", "b_mode"),
     )
 
 
