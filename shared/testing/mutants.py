@@ -30,8 +30,8 @@ _ABSURD: dict[str, tuple[Any, ...]] = {
         "MONOCHROME1", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_ICT",
         "PALETTE COLOR", "HSV", "",
     ),
-    "FrameTime": ("0", "-5", "1e30", "nonsense"),
-    "PixelSpacing": (["0", "0"], ["-1", "1"], ["1"], "x"),
+    "FrameTime": ("0", "-5", "1e30"),
+    "PixelSpacing": (["0", "0"], ["-1", "1"], ["1"]),
     "PixelData": (b"", b"\0\0", b"\xfe\xff\x00\xe0\xff\xff\xff\xff"),
 }  # fmt: skip
 

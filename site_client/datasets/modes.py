@@ -85,25 +85,29 @@ def _flow(grey_HW: NDArray[np.uint8], chroma_HW2: Chroma, inside_HW: NDArray[np.
 
 
 def _trace_mode(pixels_HW: NDArray[np.uint8], sector: SectorMask | None) -> Mode | None:
-    """Kind of the trace on a screen that declares nothing, None where there is none."""
+    """Kind of the trace on a screen that declares nothing, None where there is none.
+
+    A sector with steep sides may be a spectrum taken for tissue, so it is looked at too; M-mode is
+    not seen there, because it looks like the picture of a linear probe.
+    """
     step = max(1, pixels_HW.shape[1] // _CELLS)
     texture = _textured(pixels_HW, step)
-    if sector is not None:
-        texture &= ~ndimage.binary_dilation(
-            _cells(sector.mask_HW, step).any(axis=(1, 3)), iterations=3
-        )
+    is_steep = sector is not None and _is_steep(sector.fan)
+    if sector is not None and not is_steep:
+        inside = _cells(sector.mask_HW, step).any(axis=(1, 3))
+        texture &= ~ndimage.binary_dilation(inside, iterations=3)
     rows = _strip(texture)
     if rows is None:
         return None
-    smooth = ndimage.uniform_filter(
-        pixels_HW[rows.start * step : rows.stop * step].astype(np.float32), 3
-    )
+    strip = pixels_HW[rows.start * step : rows.stop * step].astype(np.float32)
+    smooth = ndimage.uniform_filter(strip, 3)
     along_time, along_depth = (np.abs(np.diff(smooth, axis=axis)).mean() for axis in (1, 0))
-    return "spectral" if along_time > _RAGGED * along_depth else "m_mode"
+    if along_time > _RAGGED * along_depth:
+        return "spectral"
+    return None if is_steep else "m_mode"
 
 
-def _is_flat(fan: Fan | None) -> bool:
-    """Whether a sector's sides are so steep that it may be a trace taken for tissue."""
+def _is_steep(fan: Fan | None) -> bool:
     return fan is not None and fan.angle_max_deg - fan.angle_min_deg < _MIN_OPENING_DEG
 
 

@@ -1,6 +1,7 @@
 """A folder becomes a dataset, whole or not at all; nobody's name comes with it."""
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -299,6 +300,62 @@ def test_a_growing_dataset_keeps_its_patients_sides(
     assert all(after[patient] == split for patient, split in before.items())
 
 
+def flow_beside_tissue(folder: Path, seed: int) -> None:
+    """A plain clip, one with flow, and a spectrum below a small fan."""
+    tissue = build_region((10, 5, 110, 155))
+    kinds = {
+        "plain": [tissue],
+        "flow": [tissue, build_region((30, 40, 90, 120), kind=2)],
+        "spectrum": [tissue, build_region((112, 5, 118, 155), spatial=3, kind=3)],
+    }
+    for place, (name, regions) in enumerate(kinds.items()):
+        elements = {"SequenceOfUltrasoundRegions": regions, "PatientID": name}
+        data = build_dicom(speckled_fan(SIZE, 2, seed + place) | 1, elements=elements)
+        (folder / f"{name}.dcm").write_bytes(data)
+
+
+def test_only_wanted_kinds_of_clips_are_kept_and_the_others_listed(
+    store: SiteStore, tmp_path: Path, seed: int
+) -> None:
+    flow_beside_tissue(tmp_path, seed)
+    plain = IngestRequest(dataset="demo", site="north", origin="real")
+    choices: dict[tuple[str, ...], list[str]] = {
+        ("b_mode", "colour", "spectral"): [],
+        ("b_mode",): ["a file shows flow in colour", "a file shows a Doppler spectrum"],
+        ("b_mode", "spectral"): ["a file shows flow in colour"],
+    }
+    for modes, reasons in choices.items():
+        settings = IngestSettings(modes=modes, keep_pixels="region")  # type: ignore[arg-type]
+        report = ingest(tmp_path, store, plain, settings, now=NOW)
+        assert [drop.reason for drop in report.dropped] == reasons
+        assert {drop.code for drop in report.dropped} <= {"MODE_UNWANTED"}
+        kept = {
+            clip.mode: clip
+            for record in report.manifest.clips
+            for clip in [store.clip("demo", record)]
+        }
+        assert set(kept) == set(modes)
+    assert kept["spectral"].pixels_THW[:, 112:118, 5:155].all()
+    assert not kept["b_mode"].pixels_THW[:, 112:118].any()
+
+
+def test_one_broken_file_in_a_hundred_costs_itself_alone(
+    store: SiteStore, tmp_path: Path, seed: int
+) -> None:
+    broken = {40: lambda data: data[: len(data) // 2], 140: lambda data: data[:200]}
+    for number in range(200):
+        elements = {"PatientID": f"MRN{number // 2}"}
+        data = build_dicom(speckled_fan((48, 64), 1, seed + number), elements=elements)
+        damaged = broken[number](data) if number in broken else data
+        (tmp_path / f"{number:03d}.dcm").write_bytes(damaged)
+    plain = IngestRequest(dataset="demo", site="north", origin="real")
+    report = ingest(tmp_path, store, plain, IngestSettings(), now=NOW)
+    assert len(report.manifest.clips) == 198
+    assert [drop.position for drop in report.dropped] == [40, 140]
+    hashes = [hashlib.sha256((tmp_path / f"{n:03d}.dcm").read_bytes()).hexdigest() for n in broken]
+    assert [drop.sha256 for drop in report.dropped] == [digest[:12] for digest in hashes]
+
+
 def test_labelled_files_that_are_not_there_are_listed(
     store: SiteStore, tmp_path: Path, seed: int
 ) -> None:
@@ -315,9 +372,10 @@ def test_real_files_are_ingested_and_their_names_stay_behind(
     real_data: Path, store: SiteStore
 ) -> None:
     plain = IngestRequest(dataset="demo", site="north", origin="real")
-    report = ingest(real_data / "dicom_us", store, plain, IngestSettings(), now=NOW)
+    settings = IngestSettings(modes=("b_mode", "colour"))
+    report = ingest(real_data / "dicom_us", store, plain, settings, now=NOW)
     assert len(report.manifest.clips) >= 6
-    assert {drop.code for drop in report.dropped} <= {"SECTOR_EMPTY"}
+    assert {drop.code for drop in report.dropped} <= {"SECTOR_EMPTY", "MODE_UNWANTED"}
     stored = everything_under(store.root).lower()
     for text in (b"compressedsamples", b"98279", b"11-05-25", b"name^", b"aloka", b"pla^"):
         assert text not in stored

@@ -32,7 +32,8 @@ def store(tmp_path: Path) -> SiteStore:
 
 def run(store: SiteStore, folder: Path, **changes: Any) -> IngestReport:
     request = IngestRequest(**{"dataset": "demo", "site": "north", "origin": "real"} | changes)
-    return ingest(folder, store, request, IngestSettings(workers=1), now=NOW)
+    settings = IngestSettings(workers=1, modes=("b_mode", "colour"))
+    return ingest(folder, store, request, settings, now=NOW)
 
 
 def speckled(seed: int) -> np.ndarray:
@@ -210,7 +211,7 @@ def test_every_real_set_becomes_a_dataset(
     layout, num_files, views = REAL[name]
     report = run(store, thinned(real_data / name, tmp_path / "real", num_files), layout=layout)
     assert report.num_files == num_files
-    assert {drop.code for drop in report.dropped} <= {"SECTOR_EMPTY"}
+    assert {drop.code for drop in report.dropped} <= {"SECTOR_EMPTY", "MODE_UNWANTED"}
     assert len(report.manifest.clips) >= num_files / 2
     assert views is None or set(report.manifest.label_map().views()) == views
     assert_pictures_are_right(store, report.manifest)
