@@ -53,6 +53,8 @@ def read_pixels(dataset: Dataset) -> tuple[Grey, dict[int, Chroma]]:
             what the foreign libraries raise.
     """
     form = _form(dataset)
+    if not form.syntax.is_encapsulated and form.colour.startswith("MONOCHROME"):
+        return _plain(dataset, form), {}
     pixels_THW = np.empty((form.num_frames, *form.size_HW), dtype=np.uint8)
     colours: dict[int, Chroma] = {}
     wanted = frames_to_look_at(form.num_frames)
@@ -70,6 +72,14 @@ def read_pixels(dataset: Dataset) -> tuple[Grey, dict[int, Chroma]]:
     if num_read < form.num_frames:
         raise unreadable("holds fewer frames than it says")
     return pixels_THW, colours
+
+
+def _plain(dataset: Dataset, form: _Form) -> Grey:
+    """Grey frames that are not compressed, in one go: bytes are not even copied."""
+    array = _native(dataset, form)[0]
+    if array.ndim != 3:
+        raise unreadable("has a colour model that is not known")
+    return _upright(_to_bytes(array, form), form.colour)
 
 
 def _form(dataset: Dataset) -> _Form:
@@ -162,19 +172,22 @@ def _decoded(dataset: Dataset, form: _Form) -> Iterator[_Picture]:
 
 
 def _arrays(dataset: Dataset, form: _Form) -> Iterator[tuple[NDArray[Any], str]]:
-    """Frames (H, W) or (H, W, 3) and their colour model: one at a time where they are compressed.
-
-    Where they are not, a view of all of them costs nothing, and pydicom's iterator loses the
-    second frame of YBR_FULL_422.
-    """
-    decoder = get_decoder(form.syntax)
-    if form.syntax.is_encapsulated:
-        for frame, meta in decoder.iter_array(dataset, raw=True, allow_excess_frames=False):
-            yield frame, str(meta["photometric_interpretation"])
+    """Frames (H, W) or (H, W, 3) and their colour model; compressed ones one at a time."""
+    if not form.syntax.is_encapsulated:
+        array, colour = _native(dataset, form)
+        yield from ((frame, colour) for frame in array)
         return
-    array, meta = decoder.as_array(dataset, raw=True, allow_excess_frames=False, view_only=True)
-    for frame in array if form.num_frames > 1 else array[None]:
+    decoder = get_decoder(form.syntax)
+    for frame, meta in decoder.iter_array(dataset, raw=True, allow_excess_frames=False):
         yield frame, str(meta["photometric_interpretation"])
+
+
+def _native(dataset: Dataset, form: _Form) -> tuple[NDArray[Any], str]:
+    """A view of all frames that are not compressed; pydicom's iterator loses those of 4:2:2."""
+    array, meta = get_decoder(form.syntax).as_array(
+        dataset, raw=True, allow_excess_frames=False, view_only=True
+    )
+    return array if form.num_frames > 1 else array[None], str(meta["photometric_interpretation"])
 
 
 def _of_colours(frame_HW3: NDArray[Any], colour: str, form: _Form) -> _Picture:

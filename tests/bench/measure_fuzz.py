@@ -12,7 +12,6 @@ import csv
 import multiprocessing
 import os
 import platform
-import resource
 import subprocess
 import sys
 import tempfile
@@ -167,8 +166,7 @@ def _child(root: Path, connection: Connection) -> None:
         partial = _num_partial(store)
     except EchoFedError as error:  # not one of the files was good
         codes, partial = Counter({error.code.name: len(files)}), len(store.datasets())
-    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    connection.send({"codes": codes, "partial": partial, "peak_mib": peak_kib / 1024})
+    connection.send({"codes": codes, "partial": partial, "peak_mib": _peak_mib()})
 
 
 def _num_partial(store: SiteStore) -> int:
@@ -183,6 +181,11 @@ def _num_partial(store: SiteStore) -> int:
         clip = store.clip("fuzz", record)
         num_bad += len(clip.pixels_THW) != record.num_frames
     return len(on_disk ^ named) + num_bad
+
+
+def _peak_mib() -> float:
+    """Most memory that this process has held; rusage would count its parent's too."""
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
 
 
 def _machine() -> str:
