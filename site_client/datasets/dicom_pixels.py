@@ -27,6 +27,7 @@ from site_client.datasets.codestream import declared_shape
 from site_client.datasets.modes import chroma_of, frames_to_look_at, thinned
 from site_client.datasets.raw import MAX_BYTES, Chroma, unreadable
 
+_MAX_PALETTE_BITS = 16  # PS3.3 C.7.6.3.1.5
 Grey = NDArray[np.uint8]
 _Picture = tuple[Grey, Callable[[], Chroma | None]]
 """One frame in grey (H, W), and how to have its colours."""
@@ -207,6 +208,8 @@ def _ybr_colours(frame_HW3: NDArray[Any], form: _Form) -> Chroma:
 def _palette(dataset: Dataset) -> NDArray[np.uint8]:
     """Colour of every index (P, 3)."""
     bits = int(dataset.BitsAllocated)
+    if bits > _MAX_PALETTE_BITS:
+        raise unreadable("claims more colours than a palette can hold")
     indices = np.arange(1 << bits, dtype=np.uint16 if bits > 8 else np.uint8)
     rgb = apply_color_lut(indices[None], dataset)[0]
     return np.asarray(rgb if rgb.dtype == np.uint8 else rgb >> 8, dtype=np.uint8)

@@ -101,6 +101,17 @@ def test_a_header_that_does_not_fit_its_pixels_is_refused(
         assert code_of(stream.getvalue()) is Code.DATA_UNREADABLE
 
 
+def test_a_palette_that_cannot_be_is_refused() -> None:
+    """Found by damaging files: room for a palette of 32 bits fills the memory."""
+    palette = {"BitsAllocated": 32, "Rows": 12, "PhotometricInterpretation": "PALETTE COLOR"}
+    dataset = dcmread(io.BytesIO(forms()["palette"]))
+    for keyword, value in palette.items():
+        setattr(dataset, keyword, value)
+    stream = io.BytesIO()
+    dataset.save_as(stream)
+    assert code_of(stream.getvalue()) is Code.DATA_UNREADABLE
+
+
 def test_surplus_frames_are_left_and_missing_ones_refused() -> None:
     for claimed, is_read in ((2, True), (3, True), (4, False)):
         dataset = dcmread(io.BytesIO(forms()["jpeg_baseline"]))
