@@ -13,6 +13,7 @@ import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -113,13 +114,14 @@ def _pictures(dataset: Dataset, form: _Form) -> Iterator[_Picture]:
 
 
 def _codes(dataset: Dataset, form: _Form) -> Iterator[bytes]:
-    """The compressed frames."""
+    """The compressed frames; surplus ones are left."""
     tables = [dataset.get(f"ExtendedOffsetTable{of}") for of in ("", "Lengths")]
-    yield from generate_frames(
+    codes = generate_frames(
         dataset.PixelData,
         number_of_frames=form.num_frames,
         extended_offsets=tuple(tables) if all(tables) else None,
     )
+    yield from islice(codes, form.num_frames)
 
 
 def _is_luma_known(code: bytes, form: _Form) -> bool:

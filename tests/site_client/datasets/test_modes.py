@@ -1,5 +1,6 @@
 """What a clip shows is told by its regions, else by its pixels; the operator's choice is kept."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,8 @@ import pytest
 from numpy.typing import NDArray
 
 from shared.echo.detection import detect_sector
+from shared.phantom.hospital import HospitalSpec, write_hospital
+from shared.phantom.scanner import SCANNERS
 from shared.testing.dicom import build_dicom, build_region, speckled_fan
 from site_client.datasets import SOURCES
 from site_client.datasets.dicom import SOURCE
@@ -98,6 +101,21 @@ def test_a_fan_on_a_screen_with_an_ecg_is_no_trace(seed: int, size: tuple[int, i
     pixels[0, (size[0] * (0.95 - 0.03 * np.sin(columns / 9.0) ** 8)).astype(int), columns] = 255
     pixels[0, : size[0] // 20, ::2] = 200
     assert seen_in(RawClip(pixels, (), None, None)) == "b_mode"
+
+
+@pytest.mark.parametrize("size", [(120, 160), (240, 320)])
+@pytest.mark.parametrize("scanner", SCANNERS)
+def test_a_phantom_on_any_coloured_screen_is_plain(
+    scanner: str, size: tuple[int, int], tmp_path: Path
+) -> None:
+    spec = HospitalSpec(
+        name="north", scanner=scanner, labels={"AP4": "A4C"}, num_patients=1, clips_per_view=1,
+        frames_per_clip=2, size_HW=size, screen_correlation=0.0, seed=3, is_colour=True,
+    )  # fmt: skip
+    (path,) = (write_hospital(spec, tmp_path).folder / "dicom").rglob("*.dcm")
+    clip = SOURCE.open(path.read_bytes()).clip()
+    assert seen_in(clip) == "b_mode"
+    assert seen_in(replace(clip, regions=(), declared=frozenset())) == "b_mode"
 
 
 def test_every_real_still_is_what_its_name_says(real_data: Path) -> None:
