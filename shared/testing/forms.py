@@ -33,7 +33,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from shared.testing.dicom import build_dicom, speckled_fan
+from shared.testing.dicom import build_dicom, build_region, speckled_fan
 
 FAN = speckled_fan((48, 64), 1, 0)
 """The grey that every form shows, (1, H, W)."""
@@ -65,6 +65,8 @@ def forms() -> dict[str, bytes]:
     made["htj2k_rpcl"] = _encapsulated([streams["htj2k"]], HTJ2KLosslessRPCL, FAN)
     made["htj2k_any"] = _encapsulated([streams["htj2k"]] * 2, HTJ2K, np.tile(FAN, (2, 1, 1)))
     made["jpeg_2000_any"] = _encapsulated(_codes(made["jpeg_2000"]), JPEG2000, FAN)
+    regions = [build_region((2, 2, 46, 62)), build_region((40, 2, 46, 62), spatial=3, kind=3)]
+    made["regions"] = build_dicom(FAN, elements={"SequenceOfUltrasoundRegions": regions})
     deep = FAN.astype(np.uint16) << 4
     extended = [streams["jpeg_extended_12"]]
     made["jpeg_extended_12"] = _encapsulated(extended, JPEGExtended12Bit, deep, bits_stored=12)

@@ -108,7 +108,7 @@ def absurd(data: bytes, seeds: Sequence[bytes], generator: np.random.Generator) 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             setattr(dataset, str(keyword), values[int(generator.integers(len(values)))])
-    for region in dataset.get("SequenceOfUltrasoundRegions", ())[:1]:
+    for region in dataset.get("SequenceOfUltrasoundRegions", ())[: int(generator.integers(2))]:
         region.RegionLocationMaxX1 = int(generator.integers(2**31))
     stream = io.BytesIO()
     try:
