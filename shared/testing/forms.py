@@ -33,10 +33,9 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from shared.testing.dicom import build_dicom, build_region, speckled_fan
+from shared.testing.dicom import build_dicom, build_region
 
-FAN = speckled_fan((48, 64), 1, 0)
-"""The grey that every form shows, (1, H, W)."""
+_SIZE = (48, 64)
 LOSSY = {"jpeg_baseline", "jpeg_colour", "jpeg_extended", "jpeg_extended_12", "jpeg_ls_near"}
 """Forms that show it within a few grey levels."""
 _NATIVE = {
@@ -54,6 +53,19 @@ _STREAMS = {
     "jpeg_ls_near": JPEGLSNearLossless,
     "htj2k": HTJ2KLossless,
 }
+
+
+def _fan() -> NDArray[np.uint8]:
+    """Noise in a fan; codestreams.yaml holds it too, so it stays as it is."""
+    rows, columns = np.mgrid[0 : _SIZE[0], 0 : _SIZE[1]]
+    down, right = rows - 0.08 * _SIZE[0], columns - 0.5 * _SIZE[1]
+    inside = (np.hypot(down, right) < 0.8 * _SIZE[0]) & (np.abs(right) < 0.7 * down)
+    noise = np.random.default_rng(0).integers(30, 250, (1, *_SIZE))
+    return np.asarray(noise * inside, dtype=np.uint8)
+
+
+FAN = _fan()
+"""The grey that every form shows, (1, H, W)."""
 
 
 @cache

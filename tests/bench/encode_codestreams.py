@@ -10,15 +10,14 @@ import imagecodecs
 import numpy as np
 import yaml
 
-from shared.testing.dicom import speckled_fan
+from shared.testing.forms import FAN
 
 TARGET = Path(__file__).parents[2] / "shared" / "testing" / "codestreams.yaml"
-SIZE = (48, 64)
 
 
 def main() -> None:
     """Encode the frame and write it as base64 by name."""
-    fan = speckled_fan(SIZE, 1, 0)[0]
+    fan = FAN[0]
     deep = fan.astype(np.uint16) << 4
     streams = {
         "jpeg_extended_12": imagecodecs.jpeg8_encode(deep, level=95, bitspersample=12),
