@@ -6,6 +6,7 @@ everything else out.
 
 import hashlib
 import hmac
+import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
@@ -15,9 +16,9 @@ from numpy.typing import NDArray
 
 from shared.echo.detection import Region, detect_sector
 from shared.errors import Code, EchoFedError
+from site_client.clip_file import StoredClip
 from site_client.datasets.modes import mode_of
 from site_client.datasets.raw import Mode, RawClip
-from site_client.store import StoredClip
 
 KeptPixels = Literal["sector", "region", "screen"]
 _IN_WORDS: dict[Mode, str] = {
@@ -43,6 +44,17 @@ class Pseudonyms:
         """Key of a clip: the same file, de-identified in the same way, always has the same one."""
         return self._digest(b"clip " + kept.encode(), data)
 
+    def pixels(self, pixels_THW: NDArray[np.uint8]) -> str:
+        """Key of what a clip shows, whichever file it came from."""
+        shape = " ".join(map(str, pixels_THW.shape))
+        digest = hashlib.sha256(np.ascontiguousarray(pixels_THW).data).digest()
+        return self._digest(b"pixels " + shape.encode(), digest)
+
+    def file(self, stat: os.stat_result, name: str, how: str) -> str:
+        """Mark of a file as it is now, to be read in a certain way."""
+        text = f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\0{how}"
+        return self._digest(b"file", os.fsencode(text))
+
     def _digest(self, purpose: bytes, text: bytes) -> str:
         full = hmac.new(self.key, purpose + b"\0" + text, hashlib.sha256).hexdigest()
         return full[:_KEY_CHARACTERS]
@@ -59,6 +71,20 @@ def require_allowed(kept: KeptPixels, origin: str) -> None:
             Code.CONFIG_INVALID,
             f"ingest.keep_pixels=screen is not allowed for data of origin {origin!r}",
             "use sector or region: a screen may show a patient's name",
+        )
+
+
+def require_looked_at(on_text: str, origin: str) -> None:
+    """Refuse to leave text inside the sector of real patients' clips unseen.
+
+    Raises:
+        EchoFedError: CONFIG_INVALID.
+    """
+    if on_text == "keep" and origin != "phantom":
+        raise EchoFedError(
+            Code.CONFIG_INVALID,
+            f"ingest.text=keep is not allowed for data of origin {origin!r}",
+            "use quarantine or blank; echofed-site review keeps clips one by one",
         )
 
 
@@ -91,8 +117,7 @@ def deidentify(
         EchoFedError: MODE_UNWANTED, and SECTOR_EMPTY where what shall be kept cannot be found.
     """
     sector = detect_sector(clip.pixels_THW, clip.regions[0] if clip.regions else None)
-    mode = mode_of(clip, sector)
-    require_wanted(mode, wanted)
+    require_wanted(mode_of(clip, sector), wanted)
     mask_HW = sector.mask_HW if sector else None
     keep_HW: NDArray[np.bool_] | None = None
     if kept == "sector":
@@ -114,7 +139,6 @@ def deidentify(
         frame_time_ms=clip.frame_time_ms,
         fan=sector.fan if sector else None,
         confidence=sector.confidence if sector else 0.0,
-        mode=mode,
     )
 
 

@@ -16,6 +16,8 @@ class IngestSettings(Settings):
 
     keep_pixels: Literal["sector", "region", "screen"] = "sector"
     """What stays: the fan, the scanner's 2-D region, or the screen (phantom or public data)."""
+    text: Literal["quarantine", "blank", "keep"] = "quarantine"
+    """Clips with text in the sector (or the kept region): held, blanked, or kept (phantom only)."""
     modes: Annotated[
         tuple[Literal["b_mode", "colour", "spectral", "m_mode"], ...], Field(min_length=1)
     ] = ("b_mode",)

@@ -13,6 +13,7 @@ from pydicom.uid import (
     UltrasoundMultiFrameImageStorage,
     generate_uid,
 )
+from scipy.ndimage import gaussian_filter
 
 PLANTED = "Verdichio"
 """A name that must not be found anywhere after de-identification."""
@@ -99,6 +100,11 @@ def speckled_fan(size_HW: tuple[int, int], num_frames: int, seed: int) -> NDArra
     rows, columns = np.mgrid[0 : size_HW[0], 0 : size_HW[1]]
     down, right = rows - 0.08 * size_HW[0], columns - 0.5 * size_HW[1]
     inside = (np.hypot(down, right) < 0.8 * size_HW[0]) & (np.abs(right) < 0.7 * down)
-    speckle = rng.integers(30, 250, (num_frames, *size_HW))
-    fan: NDArray[np.uint8] = (speckle * inside).astype(np.uint8)
+    fan: NDArray[np.uint8] = draw_speckle(rng, (num_frames, *size_HW)) * inside
     return fan
+
+
+def draw_speckle(rng: np.random.Generator, size_THW: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Speckle that moves, and is as smooth as a beam makes it: plain noise looks like letters."""
+    noise = gaussian_filter(rng.normal(size=size_THW), (0, 0.8, 1.6))
+    return np.asarray((130 + 50 * noise / noise.std()).clip(30, 250).astype(np.uint8))

@@ -1,6 +1,7 @@
 """``echofed-site ingest``: a folder of files becomes a dataset."""
 
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -51,15 +52,14 @@ def ingest(
         licence=licence,
         layout=layout,
     )
-    with progress("ingest", None) as advance:
-        report = run_ingest(
-            folder,
-            site.store,
-            request,
-            site.settings.ingest,
-            now=datetime.now(UTC),
-            advance=advance,
-        )
+    report = run_ingest(
+        folder,
+        site.store,
+        request,
+        site.settings.ingest,
+        now=datetime.now(UTC),
+        show=partial(progress, "ingest"),
+    )
     document = report.document()
     listed = [
         {"position": drop.position, "sha256": drop.sha256, "code": drop.code, "reason": drop.reason}
@@ -70,8 +70,8 @@ def ingest(
 
 def _tables(document: dict[str, object], listed: list[dict[str, object]]) -> list[Table]:
     names = (
-        "files", "ingested", "frames", "without_mask", "unlabelled", "source", "licence",
-        "kept_pixels", "ignored",
+        "files", "known", "ingested", "frames", "without_mask", "unlabelled", "source", "licence",
+        "kept_pixels", "ignored", "copies", "held",
     )  # fmt: skip
     clips, patients, labels = document["clips"], document["patients"], document["labels"]
     assert isinstance(clips, dict)

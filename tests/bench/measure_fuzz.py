@@ -17,6 +17,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
@@ -156,11 +158,12 @@ def _child(root: Path, connection: Connection) -> None:
         connection.send((now - last) * 1000)
         last = now
 
+    def show(num_files: int) -> AbstractContextManager[Callable[[int, str], None]]:
+        return nullcontext(advance)
+
     files = sorted((root / "in").iterdir())
     try:
-        report = ingest(
-            root / "in", store, request, settings, now=datetime.now(UTC), advance=advance
-        )
+        report = ingest(root / "in", store, request, settings, now=datetime.now(UTC), show=show)
         codes = Counter(drop.code for drop in report.dropped)
         codes["ingested"] = len(report.manifest.clips)
         partial = _num_partial(store)

@@ -1,5 +1,8 @@
 """What is kept is tissue and scale; pseudonyms are stable under one key only."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -77,3 +80,26 @@ def test_pseudonyms_depend_on_the_key_and_on_nothing_else() -> None:
     assert one.patient("MRN1") != one.patient("MRN2")
     assert one.clip(b"file", "sector") != one.clip(b"file", "region")
     assert "MRN1" not in one.patient("MRN1")
+
+
+def test_equal_pixels_have_one_key_however_they_lie_in_memory(seed: int) -> None:
+    one, pixels = Pseudonyms(b"a" * 32), screen(seed).pixels_THW
+    assert one.pixels(pixels) == one.pixels(np.asfortranarray(pixels))
+    assert one.pixels(pixels) != Pseudonyms(b"b" * 32).pixels(pixels)
+    assert one.pixels(pixels) != one.pixels(pixels.transpose(0, 2, 1).copy())
+    zeros = np.zeros((2, 3, 4), np.uint8)
+    assert one.pixels(zeros) != one.pixels(zeros.reshape(2, 4, 3))
+
+
+def test_the_mark_of_a_file_follows_name_size_time_and_way_of_reading(tmp_path: Path) -> None:
+    one, path = Pseudonyms(b"a" * 32), tmp_path / "Verdichio.dcm"
+    path.write_bytes(b"1234")
+    os.utime(path, ns=(1, 1))
+    first, before = one.file(path.stat(), "x/Verdichio.dcm", "1 dicom"), path.stat()
+    os.utime(path, ns=(2, 1))
+    assert one.file(path.stat(), "x/Verdichio.dcm", "1 dicom") == first
+    os.utime(path, ns=(1, 2))
+    assert one.file(path.stat(), "x/Verdichio.dcm", "1 dicom") != first
+    for name, how in (("y/Verdichio.dcm", "1 dicom"), ("x/Verdichio.dcm", "2 dicom")):
+        assert one.file(before, name, how) != first
+    assert "Verdichio" not in first

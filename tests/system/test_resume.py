@@ -102,7 +102,7 @@ def furnish(centre: Centre, folder: Path, name: str, bundle: str, *, place: int)
         {
             "site": name,
             "centre": {"address": address, "federation": federation.name, "heartbeat_s": 10},
-            "ingest": {"val_fraction": 0.25, "test_fraction": 0.25},
+            "ingest": {"val_fraction": 0.25, "test_fraction": 0.25, "text": "keep"},
             "expert": {
                 **{"backbone": "test_resnet", "image_size": 32, "epochs": 1, "threads": 1},
                 "backmix": {"enabled": False},

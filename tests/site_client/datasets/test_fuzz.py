@@ -11,7 +11,7 @@ import pytest
 SCRIPT = Path(__file__).parents[2] / "bench" / "measure_fuzz.py"
 REFUSED = {
     "DATA_UNREADABLE", "PIXELS_MISSING", "FRAMES_MISSING", "SECTOR_EMPTY", "ALREADY_EXISTS",
-    "NOTHING_INGESTED",
+    "NOTHING_INGESTED", "TEXT_FOUND",
 }  # fmt: skip
 MAX_MIB = 1024
 
