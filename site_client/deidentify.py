@@ -8,6 +8,7 @@ pseudonyms, the day of the study is moved.
 import hashlib
 import hmac
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Literal
@@ -18,7 +19,8 @@ from numpy.typing import NDArray
 from shared.echo.detection import Region, detect_sector
 from shared.errors import Code, EchoFedError
 from site_client.clip_file import StoredClip
-from site_client.datasets.raw import RawClip
+from site_client.datasets.modes import mode_of
+from site_client.datasets.raw import Mode, RawClip
 
 KeptPixels = Literal["sector", "region", "screen"]
 PROFILE_VERSION = 1
@@ -26,6 +28,12 @@ PROFILE_VERSION = 1
 _BASIC, _CLEAN_PIXELS, _CLEAN_GRAPHICS, _MODIFIED_DATES = "113100", "113101", "113103", "113107"
 _MOST_DAYS = 3653  # ten years hide the year and the season, and keep days within the calendar
 _EARLIEST = 1900  # an older day is a placeholder
+_IN_WORDS: dict[Mode, str] = {
+    "b_mode": "plain tissue",
+    "colour": "flow in colour",
+    "spectral": "a Doppler spectrum",
+    "m_mode": "M-mode",
+}
 _KEY_CHARACTERS = 32  # 128 bits: no two clips of the world share it by chance
 
 
@@ -114,23 +122,42 @@ def method_codes(kept: KeptPixels) -> tuple[str, ...]:
     return (_BASIC, *pixels, _CLEAN_GRAPHICS, _MODIFIED_DATES)
 
 
-def deidentify(clip: RawClip, kept: KeptPixels) -> StoredClip:
+def require_wanted(mode: Mode, wanted: Collection[Mode]) -> None:
+    """Refuse a clip of a kind that the operator does not want.
+
+    Raises:
+        EchoFedError: MODE_UNWANTED.
+    """
+    if mode not in wanted:
+        raise EchoFedError(
+            Code.MODE_UNWANTED,
+            f"a file shows {_IN_WORDS[mode]}",
+            f"add {mode} to ingest.modes to keep such files",
+        )
+
+
+def deidentify(
+    clip: RawClip, kept: KeptPixels, wanted: Collection[Mode] = tuple(_IN_WORDS)
+) -> StoredClip:
     """Keep tissue and scale; make every other pixel zero.
 
     Args:
         clip: as read; its patient is not in it any more.
-        kept: ``sector`` (the fan), ``region`` (the scanner's 2-D regions) or ``screen``.
+        kept: ``sector`` (the fan), ``region`` (the scanner's regions of tissue, spectra and M-mode)
+            or ``screen``.
+        wanted: what a clip may show.
 
     Raises:
-        EchoFedError: SECTOR_EMPTY where what shall be kept cannot be found.
+        EchoFedError: MODE_UNWANTED, and SECTOR_EMPTY where what shall be kept cannot be found.
     """
     sector = detect_sector(clip.pixels_THW, clip.regions[0] if clip.regions else None)
+    require_wanted(mode_of(clip, sector), wanted)
     mask_HW = sector.mask_HW if sector else None
     keep_HW: NDArray[np.bool_] | None = None
     if kept == "sector":
         keep_HW = mask_HW
     elif kept == "region":
-        keep_HW = _union(clip.regions, clip.pixels_THW.shape[1:])
+        keep_HW = _union(clip.regions + clip.traces, clip.pixels_THW.shape[1:])
     if kept != "screen" and keep_HW is None:
         raise EchoFedError(
             Code.SECTOR_EMPTY,

@@ -43,6 +43,7 @@ _OF_A_FILE = {
     Code.PIXELS_MISSING,
     Code.FRAMES_MISSING,
     Code.SECTOR_EMPTY,
+    Code.MODE_UNWANTED,
     Code.TEXT_FOUND,
 }
 """Faults of one file, which is dropped; any other fault ends the run."""
@@ -223,7 +224,8 @@ def _plan(
         for place, row in rows.items()
         if row.patient is not None
     }
-    how = f"{READING} {listing.source} {settings.keep_pixels} {settings.text}"
+    modes = ",".join(sorted(settings.modes))
+    how = f"{READING} {listing.source} {settings.keep_pixels} {settings.text} {modes}"
     tasks = []
     for place, (path, name) in enumerate(zip(files, names, strict=True)):
         patient = patients.get(place, "")
@@ -283,7 +285,7 @@ def _read_one(
         key = pseudonyms.clip(data, settings.keep_pixels)
         candidate = Candidate(
             key, task.patient or patient, dataset,
-            lambda: deidentify(opened.clip(), settings.keep_pixels),
+            lambda: deidentify(opened.clip(), settings.keep_pixels, settings.modes),
             shows_more=settings.keep_pixels == "region",
         )  # fmt: skip
         clip = admit(store, candidate, settings.text)

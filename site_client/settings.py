@@ -20,6 +20,10 @@ class IngestSettings(Settings):
     """Take a label map of real data that nobody has signed."""
     text: Literal["quarantine", "blank", "keep"] = "quarantine"
     """Clips with text in the sector (or the kept region): held, blanked, or kept (phantom only)."""
+    modes: Annotated[
+        tuple[Literal["b_mode", "colour", "spectral", "m_mode"], ...], Field(min_length=1)
+    ] = ("b_mode",)
+    """Kinds of clips that are wanted; spectra and M-mode keep their pixels with region only."""
     val_fraction: Fraction = 0.1
     """Share of the patients in the validation split."""
     test_fraction: Fraction = 0.25

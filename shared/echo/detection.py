@@ -221,7 +221,7 @@ def _radial_ends(
     inside = (angle > left) & (angle < right)
     if right - left < 0.1 or not inside.any():
         return None
-    place = ((angle[inside] - left) / (right - left) * 24).astype(int)
+    place = np.minimum((angle[inside] - left) / (right - left) * 24, 23).astype(int)
     nearest, farthest = np.full(24, np.inf), np.zeros(24)
     np.minimum.at(nearest, place, radius[inside])
     np.maximum.at(farthest, place, radius[inside])

@@ -6,7 +6,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.uid import UID, ExplicitVRLittleEndian, UltrasoundMultiFrameImageStorage, generate_uid
+from pydicom.uid import (
+    UID,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    UltrasoundMultiFrameImageStorage,
+    generate_uid,
+)
 from scipy.ndimage import gaussian_filter
 
 PLANTED = "Verdichio"
@@ -24,17 +30,24 @@ def build_dicom(
     """A multi-frame ultrasound object.
 
     Args:
-        pixels: (T, H, W) or (T, H, W, 3), uint8 or uint16.
+        pixels: (T, H, W) or (T, H, W, 3), uint8, uint16 or int16.
         colour: photometric interpretation.
         bits_stored: 0 for all bits of the array.
-        syntax: transfer syntax to compress to.
+        syntax: transfer syntax to write in or to compress to.
         elements: further elements by keyword; None removes one.
     """
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = UltrasoundMultiFrameImageStorage
     meta.MediaStorageSOPInstanceUID = generate_uid()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian if syntax.is_compressed else syntax
+    dataset = FileDataset(
+        "",
+        {},
+        file_meta=meta,
+        preamble=b"\0" * 128,
+        is_implicit_VR=syntax.is_implicit_VR,
+        is_little_endian=syntax.is_little_endian,
+    )
     dataset.SOPClassUID = UltrasoundMultiFrameImageStorage
     dataset.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
     dataset.StudyInstanceUID = generate_uid()
@@ -45,13 +58,14 @@ def build_dicom(
     dataset.PhotometricInterpretation = colour
     dataset.BitsAllocated = pixels.itemsize * 8
     dataset.BitsStored = bits_stored or dataset.BitsAllocated
-    dataset.HighBit, dataset.PixelRepresentation = dataset.BitsStored - 1, 0
+    dataset.HighBit = dataset.BitsStored - 1
+    dataset.PixelRepresentation = int(pixels.dtype.kind == "i")
     if pixels.ndim == 4:
         dataset.PlanarConfiguration = 0
-    data = pixels.tobytes()
+    data = (pixels.byteswap() if syntax == ExplicitVRBigEndian else pixels).tobytes()
     dataset.PixelData = data + b"\0" * (len(data) % 2)
     dataset["PixelData"].VR = "OB" if pixels.itemsize == 1 else "OW"
-    if syntax != ExplicitVRLittleEndian:
+    if syntax.is_compressed and syntax.is_encapsulated:
         dataset.compress(syntax, generate_instance_uid=False)
     for keyword, value in (elements or {}).items():
         if value is None:

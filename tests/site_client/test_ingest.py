@@ -1,6 +1,7 @@
 """A folder becomes a dataset, whole or not at all; nobody's name comes with it."""
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -433,6 +434,60 @@ def test_a_growing_dataset_keeps_its_patients_sides(
     assert all(after[patient] == split for patient, split in before.items())
 
 
+def flow_beside_tissue(folder: Path, seed: int) -> None:
+    """A plain clip, one with flow, and a spectrum below a small fan."""
+    tissue = build_region((10, 5, 110, 155))
+    kinds = {
+        "plain": [tissue],
+        "flow": [tissue, build_region((30, 40, 90, 120), kind=2)],
+        "spectrum": [tissue, build_region((112, 5, 118, 155), spatial=3, kind=3)],
+    }
+    for place, (name, regions) in enumerate(kinds.items()):
+        elements = {"SequenceOfUltrasoundRegions": regions, "PatientID": name}
+        data = build_dicom(speckled_fan(SIZE, 2, seed + place) | 1, elements=elements)
+        (folder / f"{name}.dcm").write_bytes(data)
+
+
+def test_only_wanted_kinds_of_clips_are_kept_and_the_others_listed(
+    store: SiteStore, tmp_path: Path, seed: int
+) -> None:
+    flow_beside_tissue(tmp_path, seed)
+    plain = IngestRequest(dataset="demo", site="north", origin="real")
+    choices: dict[tuple[str, ...], list[str]] = {
+        ("b_mode", "colour", "spectral"): [],
+        ("b_mode",): ["a file shows flow in colour", "a file shows a Doppler spectrum"],
+        ("b_mode", "spectral"): ["a file shows flow in colour"],
+    }
+    for modes, reasons in choices.items():
+        words = {"modes": modes, "keep_pixels": "region", "text": "blank"}
+        settings = IngestSettings(**words)  # type: ignore[arg-type]
+        report = ingest(tmp_path, store, plain, settings, now=NOW)
+        assert [drop.reason for drop in report.dropped] == reasons
+        assert {drop.code for drop in report.dropped} <= {"MODE_UNWANTED"}
+        clips = [store.clip("demo", record).pixels_THW for record in report.manifest.clips]
+        assert len(clips) == len(modes)
+    has_trace = [bool(clip[:, 112:118, 5:155].all()) for clip in clips]
+    assert sorted(has_trace) == [False, True]
+    assert not clips[has_trace.index(False)][:, 112:118].any()
+
+
+def test_one_broken_file_in_a_hundred_costs_itself_alone(
+    store: SiteStore, tmp_path: Path, seed: int
+) -> None:
+    broken = {40: lambda data: data[: len(data) // 2], 140: lambda data: data[:200]}
+    for number in range(200):
+        elements = {"PatientID": f"MRN{number // 2}"}
+        data = build_dicom(speckled_fan((48, 64), 1, seed + number), elements=elements)
+        damaged = broken[number](data) if number in broken else data
+        (tmp_path / f"{number:03d}.dcm").write_bytes(damaged)
+    plain = IngestRequest(dataset="demo", site="north", origin="real")
+    report = ingest(tmp_path, store, plain, IngestSettings(text="blank"), now=NOW)
+    assert len(report.manifest.clips) == 198
+    assert [drop.position for drop in report.dropped] == [40, 140]
+    hashes = [hashlib.sha256((tmp_path / f"{n:03d}.dcm").read_bytes()).hexdigest() for n in broken]
+    assert [drop.sha256 for drop in report.dropped] == [digest[:12] for digest in hashes]
+
+
 def write_stills(folder: Path, count: int, seed: int) -> list[Path]:
     """Clips of patients of their own."""
     folder.mkdir(exist_ok=True)
@@ -610,11 +665,13 @@ def test_real_files_are_ingested_and_their_names_stay_behind(
     real_data: Path, store: SiteStore
 ) -> None:
     plain = IngestRequest(dataset="demo", site="north", origin="real")
-    report = ingest(real_data / "dicom_us", store, plain, IngestSettings(), now=NOW)
+    settings = IngestSettings(modes=("b_mode", "colour"))
+    report = ingest(real_data / "dicom_us", store, plain, settings, now=NOW)
     assert len(report.manifest.clips) >= 3
     held = [drop for drop in report.dropped if drop.code == "TEXT_FOUND"]
     assert len(held) >= 3  # three show the scanner's own words inside what is taken for the sector
-    assert {drop.code for drop in report.dropped} <= {"SECTOR_EMPTY", "TEXT_FOUND"}
+    codes = {drop.code for drop in report.dropped}
+    assert codes <= {"SECTOR_EMPTY", "TEXT_FOUND", "MODE_UNWANTED"}
     stored = everything_under(store.root).lower()
     for text in (b"compressedsamples", b"98279", b"11-05-25", b"name^", b"aloka", b"pla^"):
         assert text not in stored

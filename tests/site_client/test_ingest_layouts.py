@@ -31,7 +31,8 @@ def store(tmp_path: Path) -> SiteStore:
 
 def run(store: SiteStore, folder: Path, **changes: Any) -> IngestReport:
     request = IngestRequest(**{"dataset": "demo", "site": "north", "origin": "real"} | changes)
-    return ingest(folder, store, request, IngestSettings(workers=1), now=NOW)
+    settings = IngestSettings(workers=1, modes=("b_mode", "colour"))
+    return ingest(folder, store, request, settings, now=NOW)
 
 
 def speckled(seed: int) -> np.ndarray:

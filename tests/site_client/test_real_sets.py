@@ -17,8 +17,8 @@ from site_client.cli import build_app
 from site_client.store import SiteStore
 
 RUNNER = CliRunner()
-EXPECTED_DROPS = {"SECTOR_EMPTY", "TEXT_FOUND", "ALREADY_EXISTS"}
-"""Spectral stills have no sector, some show words; a picture of CAMUS stands there twice."""
+EXPECTED_DROPS = {"SECTOR_EMPTY", "TEXT_FOUND", "ALREADY_EXISTS", "MODE_UNWANTED"}
+"""Some stills are spectra, some show words; a picture of CAMUS stands there twice."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,8 @@ def ingest_and_describe(
     document_of("init", "--standalone", home)
     layout = ["--layout", SETS[name].layout] if SETS[name].layout else []
     config = ["--config", home / "site.yaml"]
-    report = document_of("ingest", folder, "--dataset", name, *layout, *config)
+    modes = ["--set", "ingest.modes=[b_mode, colour]"]
+    report = document_of("ingest", folder, "--dataset", name, *layout, *modes, *config)
     sheet = document_of("describe", name, "--html", home / "sheet.html", *config)
     return report, sheet, (home / "sheet.html").read_text("utf-8")
 
