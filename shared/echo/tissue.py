@@ -1,0 +1,94 @@
+"""Which pixels of a screen may be tissue: those that differ from its black and are not even.
+
+Tissue moves, is speckled and hangs together; screen furniture stands still, is even or is thin.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+Mask = NDArray[np.bool_]
+
+_MAX_FRAMES = 12  # frames looked at; more change nothing
+_FINE = 400  # longest side to which pixels are joined before anything is looked for
+_GRID = 120  # longest side of the grid on which components are found
+_LIT = 5  # grey levels from the screen's own black
+_EVEN = 1  # range of grey levels in a cell of a panel or a button
+_MIN_MOVING = 0.04  # share of the picture that moves in a cine; less is a trace or a clock
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tissue:
+    """A screen or region of it, seen coarsely.
+
+    Attributes:
+        lit_HW: joined pixels that may be tissue.
+        share: share of them in each cell of the grid.
+        joined: pixels of the screen along a joined one.
+        cell: joined pixels along a cell.
+    """
+
+    lit_HW: Mask
+    share: NDArray[np.float64]
+    joined: int
+    cell: int
+
+    def beside(self, solid: Mask) -> Mask:
+        """The lit pixels in and around cells of the grid."""
+        around = ndimage.binary_dilation(solid, np.ones((3, 3)), iterations=2)
+        height, width = self.lit_HW.shape
+        spread = around.repeat(self.cell, axis=0).repeat(self.cell, axis=1)
+        near: Mask = self.lit_HW & spread[:height, :width]
+        return near
+
+
+def tissue_of(frames_THW: NDArray[np.uint8]) -> Tissue:
+    """Look at a still, or at what also moves in a cine."""
+    chosen = np.unique(np.linspace(0, len(frames_THW) - 1, _MAX_FRAMES).round().astype(int))
+    joined = max(1, -(-max(frames_THW.shape[1:]) // _FINE))
+    peak = frames_THW[chosen].max(axis=0) if len(chosen) > 1 else frames_THW[0]
+    black = int(np.bincount(peak[::2, ::2].ravel(), minlength=256)[:64].argmax())
+    differs = np.abs(np.arange(256) - black) > _LIT
+    lit = _join(differs[peak], joined)
+    if len(chosen) > 3:
+        moving = _join(peak - frames_THW[chosen].min(axis=0) > _LIT, joined)
+        lit = lit & moving if moving.mean() > _MIN_MOVING else lit
+    cell = max(1, -(-max(lit.shape) // _GRID))
+    grey = peak[::joined, ::joined][: lit.shape[0], : lit.shape[1]]
+    cells = _cells(grey, cell)
+    even = cells.max(axis=(1, 3)) - cells.min(axis=(1, 3)) <= _EVEN
+    spread = even.repeat(cell, axis=0).repeat(cell, axis=1)[: lit.shape[0], : lit.shape[1]]
+    lit &= ~spread
+    return Tissue(lit, _cells(lit, cell).mean(axis=(1, 3), dtype=np.float64), joined, cell)
+
+
+def solid_components(share: NDArray[np.float64], density: float) -> tuple[Mask, Mask]:
+    """Cells of the largest component after thin things are gone, holes filled; and of all."""
+    square = np.ones((3, 3))
+    closing = 2 if density < 0.5 else 1
+    closed = ndimage.binary_closing(np.pad(share > density, 3), square, iterations=closing)
+    opened: Mask = ndimage.binary_opening(closed, square, iterations=2)[3:-3, 3:-3]
+    labels, _ = ndimage.label(opened)
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    largest: Mask = ndimage.binary_fill_holes((labels == sizes.argmax()) & opened)
+    return largest, opened
+
+
+def _join(mask: Mask, step: int) -> Mask:
+    """Pixels of which at least half are set, ``step`` by ``step`` joined to one."""
+    rows, columns = mask.shape[0] // step * step, mask.shape[1] // step * step
+    count = np.zeros((rows // step, columns // step), dtype=np.uint8)
+    for place in np.ndindex(step, step):
+        count += mask[place[0] : rows : step, place[1] : columns : step]
+    joined: Mask = count * 2 >= step * step
+    return joined
+
+
+def _cells(values: NDArray[np.generic], cell: int) -> NDArray[np.generic]:
+    """(rows, cell, columns, cell); the last cells repeat the picture's rim."""
+    rows, columns = (-size % cell for size in values.shape)
+    padded = np.pad(values, ((0, rows), (0, columns)), mode="edge")
+    return padded.reshape(padded.shape[0] // cell, cell, padded.shape[1] // cell, cell)
