@@ -30,9 +30,9 @@ MIN_CONFIDENCE = 0.7
 _CLEAN, _SPARSE = 0.75, 0.3  # share of lit pixels of a solid cell
 _SURE = 0.9  # of a fan in clean tissue; sparse tissue is not looked at then
 _MIN_AREA = 0.04  # of the region; less is a logo or a trace
-_MIN_COVER = 0.94  # share of the component that lies in the fan
-_MIN_FILL = 0.4  # share of the fan that is solid
-_MIN_HELD = 0.35  # share of the fan's edges on which tissue begins
+_MIN_COVER = 0.86  # share of the component that lies in the fan
+_MIN_FILL = 0.2  # share of the fan that is solid
+_MIN_HELD = 0.24  # share of the fan's edges on which tissue begins, their geometric mean
 _AREA_POWER = 0.25  # of two fits the larger one wins unless it is clearly worse
 _ON_SCREEN = 0.8  # share of a fan that lies in its region; spectra and M-mode fit only larger ones
 _REACH = 3.0  # joined pixels from the outline within which tissue is fitted
@@ -130,7 +130,7 @@ def _fit(tissue: Tissue, density: float) -> _Trial:
     if not is_fan(parameters):
         return plain
     points_rc = edge_points(parameters, begins, deep_HW, _REACH)
-    held = float(support(parameters, points_rc).mean())
+    held = float(support(parameters, points_rc).prod() ** (1 / 3))
     fan = _build(parameters, near_radius(parameters, tissue.lit_HW))
     mask = _scale(fan, 1 / tissue.cell).mask((solid.shape[0], solid.shape[1]))
     cover = float((solid & mask).sum() / solid.sum())

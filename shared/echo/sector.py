@@ -29,7 +29,7 @@ class Fan:
         first, last = np.tan(np.radians([self.angle_min_deg, self.angle_max_deg]))
         far = np.sqrt(np.maximum(self.radius_max_px**2 - down**2, 0.0))
         near = np.sqrt(np.maximum(self.radius_min_px**2 - down**2, 0.0))
-        begin = np.maximum(down * first, -far) 
+        begin = np.maximum(down * first, -far)
         end = np.minimum(down * last, far)
         end[np.abs(down) > self.radius_max_px] = -np.inf
         inside: NDArray[np.bool_] = (
