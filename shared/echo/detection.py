@@ -23,16 +23,15 @@ from shared.echo.outline import (
     support,
 )
 from shared.echo.sector import Fan, SectorMask
-from shared.echo.tissue import Mask, Tissue, solid_components, tissue_of
+from shared.echo.tissue import DENSITIES, Mask, Tissue, solid_components, tissue_of
 
 MIN_CONFIDENCE = 0.7
 """Below this a hull is not worth having."""
-_CLEAN, _SPARSE = 0.75, 0.3  # share of lit pixels of a solid cell
-_SURE = 0.9  # of a fan in clean tissue; sparse tissue is not looked at then
+_SURE = 0.75  # of a fan; sparser tissue is not looked at then
 _MIN_AREA = 0.04  # of the region; less is a logo or a trace
-_MIN_COVER = 0.86  # share of the component that lies in the fan
+_MIN_COVER = 0.8  # share of the component that lies in the fan
 _MIN_FILL = 0.2  # share of the fan that is solid
-_MIN_HELD = 0.24  # share of the fan's edges on which tissue begins, their geometric mean
+_MIN_HELD = 0.25  # share of the fan's edges on which tissue begins, their geometric mean
 _AREA_POWER = 0.25  # of two fits the larger one wins unless it is clearly worse
 _ON_SCREEN = 0.8  # share of a fan that lies in its region; spectra and M-mode fit only larger ones
 _REACH = 3.0  # joined pixels from the outline within which tissue is fitted
@@ -72,10 +71,12 @@ def detect_sector(pixels_THW: NDArray[np.uint8], region: Region | None) -> Secto
     is_declared = region is not None
     region = region or Region(0, size_HW[0], 0, size_HW[1])
     tissue = tissue_of(pixels_THW[(slice(None), *region.slices())])
-    found = [_fit(tissue, _CLEAN)]
-    if found[0].confidence < _SURE:
-        found.append(_fit(tissue, _SPARSE))
-    best = max(found, key=lambda trial: trial.confidence * trial.area**_AREA_POWER)
+    found: list[_Trial] = []
+    for density in DENSITIES:
+        found.append(_fit(tissue, density))
+        best = max(found, key=lambda trial: trial.confidence * trial.area**_AREA_POWER)
+        if best.confidence >= _SURE:
+            break
     inside = np.zeros(size_HW, dtype=np.bool_)
     if best.fan is not None:
         fan = _shift(_scale(best.fan, tissue.joined), region)
@@ -130,8 +131,9 @@ def _fit(tissue: Tissue, density: float) -> _Trial:
     if not is_fan(parameters):
         return plain
     points_rc = edge_points(parameters, begins, deep_HW, _REACH)
-    held = float(support(parameters, points_rc).prod() ** (1 / 3))
-    fan = _build(parameters, near_radius(parameters, tissue.lit_HW))
+    near = near_radius(parameters, tissue.lit_HW)
+    held = float(support(parameters, near, points_rc).prod() ** (1 / 3))
+    fan = _build(parameters, near)
     mask = _scale(fan, 1 / tissue.cell).mask((solid.shape[0], solid.shape[1]))
     cover = float((solid & mask).sum() / solid.sum())
     fill = float(((solid | all_solid) & mask).sum() / max(1, mask.sum()))

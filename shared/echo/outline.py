@@ -111,13 +111,13 @@ def fit_fan_outline(start: Points, points_rc: Points) -> Points:
     return fitted
 
 
-def support(parameters: Points, points_rc: Points) -> Points:
+def support(parameters: Points, near: float, points_rc: Points) -> Points:
     """Share of the left side, of the right side and of the far arc on which tissue begins, (3,)."""
     distance, jacobian = _outside(parameters, points_rc)
     _, _, left, right, far = parameters
     is_near = np.abs(distance) < _NEAR_PX
     counts = np.array([(is_near & (jacobian[:, column] != 0)).sum() for column in (2, 3, 4)])
-    lengths = np.array([far * np.cos(left), far * np.cos(right), _BEAMS])
+    lengths = np.array([(far - near) * np.cos(left), (far - near) * np.cos(right), _BEAMS])
     shares: Points = np.minimum(1.0, counts / np.maximum(1.0, lengths))
     return shares
 

@@ -11,11 +11,14 @@ from scipy import ndimage
 
 Mask = NDArray[np.bool_]
 
+DENSITIES = {0.75: 1, 0.3: 2, 0.15: 3}
+"""Share of lit pixels of a solid cell, clean tissue first -> cells of a gap that is closed."""
 _MAX_FRAMES = 12  # frames looked at; more change nothing
 _FINE = 400  # longest side to which pixels are joined before anything is looked for
 _GRID = 120  # longest side of the grid on which components are found
 _LIT = 5  # grey levels from the screen's own black
 _EVEN = 1  # range of grey levels in a cell of a panel or a button
+_RIM = 4  # cells around the grid, so that closing works at its rim too
 _MIN_MOVING = 0.04  # share of the picture that moves in a cine; less is a trace or a clock
 
 
@@ -67,9 +70,11 @@ def tissue_of(frames_THW: NDArray[np.uint8]) -> Tissue:
 def solid_components(share: NDArray[np.float64], density: float) -> tuple[Mask, Mask]:
     """Cells of the largest component after thin things are gone, holes filled; and of all."""
     square = np.ones((3, 3))
-    closing = 2 if density < 0.5 else 1
-    closed = ndimage.binary_closing(np.pad(share > density, 3), square, iterations=closing)
-    opened: Mask = ndimage.binary_opening(closed, square, iterations=2)[3:-3, 3:-3]
+    closed = ndimage.binary_closing(
+        np.pad(share > density, _RIM), square, iterations=DENSITIES[density]
+    )
+    opened: Mask = ndimage.binary_opening(closed, square, iterations=2)
+    opened = opened[_RIM:-_RIM, _RIM:-_RIM]
     labels, _ = ndimage.label(opened)
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
