@@ -23,6 +23,7 @@ _NEAR_PX = 1.6  # within which a row begins on an edge
 _BEAMS, _SAMPLES = 96, 320  # of the polar picture in which arcs are looked for
 _FAR_ROOM = 1.15  # arcs are looked for as far beyond the deepest tissue
 _NEAR_QUANTILE = 0.2  # of the beams' first tissue: a near field is dark more often than noisy
+_BESIDE = 20  # pixels beside a side in which a banner goes on
 _STEPS = 12  # of the fit; it has settled after six
 _MIN_ROWS = 12  # of a side
 _MAX_OPENING_DEG = 120.0  # no probe of the heart opens wider than 100; curved ones do
@@ -73,12 +74,23 @@ def far_ends(parameters: Points, tissue_HW: Mask, reach: float) -> Points:
 
 
 def near_radius(parameters: Points, lit_HW: Mask) -> float:
-    """Radius at which tissue begins."""
-    _, lit = _beams(parameters, lit_HW, float(parameters[4]))
+    """Radius at which tissue begins; rows that are as lit beside the fan hold a banner, not tissue."""
+    row, column, left, right, far = parameters
+    width = lit_HW.shape[1]
+    so_far = np.zeros((len(lit_HW), width + 1), dtype=np.int64)
+    np.cumsum(lit_HW, axis=1, out=so_far[:, 1:])
+    rows = np.arange(len(lit_HW))
+    sides = column + (rows - row) * np.tan([[left], [right]])
+    begin, before, end, after = (
+        so_far[rows, np.rint(side).clip(0, width).astype(np.int64)]
+        for side in (sides[0], sides[0] - _BESIDE, sides[1], sides[1] + _BESIDE)
+    )
+    is_banner = 2 * (begin - before + after - end) > end - begin
+    _, lit = _beams(parameters, lit_HW & ~is_banner[:, None], float(far))
     found = _first_dense(lit[8:-8])
     if not len(found):
         return 0.0
-    return float(np.quantile(found[:, 1], _NEAR_QUANTILE) * parameters[4] / (_SAMPLES - 1))
+    return float(np.quantile(found[:, 1], _NEAR_QUANTILE) * far / (_SAMPLES - 1))
 
 
 def edge_points(parameters: Points, begins: Begins, tissue_HW: Mask, reach: float) -> Points:

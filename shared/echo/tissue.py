@@ -59,12 +59,13 @@ def tissue_of(frames_THW: NDArray[np.uint8]) -> Tissue:
         moving = _join(peak - frames_THW[chosen].min(axis=0) > _LIT, joined)
         lit = lit & moving if moving.mean() > _MIN_MOVING else lit
     cell = max(1, -(-max(lit.shape) // _GRID))
+    rim = [(0, -size % cell) for size in lit.shape]
     grey = peak[::joined, ::joined][: lit.shape[0], : lit.shape[1]]
-    cells = _cells(grey, cell)
-    even = cells.max(axis=(1, 3)) - cells.min(axis=(1, 3)) <= _EVEN
-    spread = even.repeat(cell, axis=0).repeat(cell, axis=1)[: lit.shape[0], : lit.shape[1]]
-    lit &= ~spread
-    return Tissue(lit, _cells(lit, cell).mean(axis=(1, 3), dtype=np.float64), joined, cell)
+    shades = _tiles(np.pad(grey, rim, mode="edge"), cell)
+    even = shades.max(axis=0) - shades.min(axis=0) <= _EVEN
+    lit &= ~even.repeat(cell, axis=0).repeat(cell, axis=1)[: lit.shape[0], : lit.shape[1]]
+    share = _tiles(np.pad(lit, rim, mode="edge"), cell).mean(axis=0, dtype=np.float64)
+    return Tissue(lit, share, joined, cell)
 
 
 def solid_components(share: NDArray[np.float64], density: float) -> tuple[Mask, Mask]:
@@ -84,16 +85,13 @@ def solid_components(share: NDArray[np.float64], density: float) -> tuple[Mask, 
 
 def _join(mask: Mask, step: int) -> Mask:
     """Pixels of which at least half are set, ``step`` by ``step`` joined to one."""
-    rows, columns = mask.shape[0] // step * step, mask.shape[1] // step * step
-    count = np.zeros((rows // step, columns // step), dtype=np.uint8)
-    for place in np.ndindex(step, step):
-        count += mask[place[0] : rows : step, place[1] : columns : step]
+    rows, columns = (size // step * step for size in mask.shape)
+    count = _tiles(mask[:rows, :columns], step).sum(axis=0, dtype=np.uint16)
     joined: Mask = count * 2 >= step * step
     return joined
 
 
-def _cells(values: NDArray[np.generic], cell: int) -> NDArray[np.generic]:
-    """(rows, cell, columns, cell); the last cells repeat the picture's rim."""
-    rows, columns = (-size % cell for size in values.shape)
-    padded = np.pad(values, ((0, rows), (0, columns)), mode="edge")
-    return padded.reshape(padded.shape[0] // cell, cell, padded.shape[1] // cell, cell)
+def _tiles(values: NDArray[np.generic], step: int) -> NDArray[np.generic]:
+    """What lies in each ``step`` by ``step`` tile, (step * step, rows, columns)."""
+    places = np.ndindex(step, step)
+    return np.stack([values[row::step, column::step] for row, column in places])
