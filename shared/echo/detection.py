@@ -1,7 +1,7 @@
 """Sector detection: where the ultrasound fan lies in a clip, from its pixels and its 2-D region.
 
-The largest solid component says where tissue is, its own edges what fan it fills. Where no fan fits
-and the scanner says that the region is 2-D, the component's convex hull is taken.
+The largest solid component says where tissue is, its own edges what fan or rectangle it fills. Where
+neither fits and the scanner says that the region is 2-D, the component's convex hull is taken.
 """
 
 from dataclasses import dataclass, replace
@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy.spatial import ConvexHull, QhullError
 
+from shared.echo.box import fit_box
 from shared.echo.outline import (
     Points,
     begins_of,
     edge_points,
-    fit_far,
     fit_fan_outline,
+    fit_far,
     fit_sides,
     is_fan,
     near_radius,
@@ -27,6 +28,8 @@ from shared.echo.tissue import DENSITIES, Mask, Tissue, solid_components, tissue
 
 MIN_CONFIDENCE = 0.7
 """Below this a hull is not worth having."""
+_CLEAN = max(DENSITIES)
+_MAX_BESIDE = 0.02  # of the screen; more beside a rectangle is the picture a trace was taken from
 _SURE = 0.75  # of a fan; sparser tissue is not looked at then
 _MIN_AREA = 0.04  # of the region; less is a logo or a trace
 _MIN_COVER = 0.8  # share of the component that lies in the fan
@@ -64,8 +67,9 @@ def detect_sector(pixels_THW: NDArray[np.uint8], region: Region | None) -> Secto
         region: the scanner's 2-D region, None for the whole screen.
 
     Returns:
-        The mask, with a fan where one fits; a convex hull where none does but the scanner says
-        that the region is 2-D (a linear probe); else None, because a hull could hold text.
+        The mask, with a fan where one fits (phased and curved probes); else a rectangle with four
+        sharp edges (linear probes); else the convex hull if the scanner says that the region is
+        2-D (panoramic pictures, cut ones); else None, because a hull could hold text.
     """
     size_HW = (pixels_THW.shape[1], pixels_THW.shape[2])
     is_declared = region is not None
@@ -77,20 +81,15 @@ def detect_sector(pixels_THW: NDArray[np.uint8], region: Region | None) -> Secto
         best = max(found, key=lambda trial: trial.confidence * trial.area**_AREA_POWER)
         if best.confidence >= _SURE:
             break
-    inside = np.zeros(size_HW, dtype=np.bool_)
     if best.fan is not None:
+        inside = np.zeros(size_HW, dtype=np.bool_)
         fan = _shift(_scale(best.fan, tissue.joined), region)
         inside[region.slices()] = fan.mask(size_HW)[region.slices()]
         if inside.sum() >= _ON_SCREEN * _area(fan):
             return SectorMask(inside, fan, round(best.confidence, 3))
-    hull = max(found, key=lambda trial: trial.solidity)
-    if hull.solidity < MIN_CONFIDENCE or not is_declared:
-        return None
-    cell = tissue.cell * tissue.joined
-    outward_rc = np.sign(hull.corners_rc - hull.corners_rc.mean(axis=0)) * cell / 2
-    corners_rc = hull.corners_rc * cell + (cell - 1) / 2 + outward_rc
-    inside[region.slices()] = _fill(corners_rc, inside[region.slices()].shape)
-    return SectorMask(inside, None, round(hull.solidity, 3))
+    return _find_box(tissue, region, size_HW) or (
+        _find_hull(found, tissue, region, size_HW) if is_declared else None
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,6 +106,36 @@ class _Trial:
 _NOTHING = _Trial(np.empty((0, 2)), 0.0, 0.0)
 
 
+def _find_box(tissue: Tissue, region: Region, size_HW: tuple[int, int]) -> SectorMask | None:
+    """The rectangle of a linear probe; a trace stands below the 2-D picture it was taken from."""
+    largest, solid = solid_components(tissue.share, _CLEAN)
+    if largest.mean() < _MIN_AREA or (solid & ~largest).mean() > _MAX_BESIDE:
+        return None
+    found = fit_box(tissue.beside(largest))
+    if found is None:
+        return None
+    edges, held = found
+    top, bottom, left, right = np.rint((edges + 0.5) * tissue.joined).astype(int)
+    inside = np.zeros(size_HW, dtype=np.bool_)
+    inside[region.slices()][top:bottom, left:right] = True
+    return SectorMask(inside, None, round(held, 3))
+
+
+def _find_hull(
+    found: list[_Trial], tissue: Tissue, region: Region, size_HW: tuple[int, int]
+) -> SectorMask | None:
+    """The convex hull of the most solid component: panoramic pictures, fans cut at the rim."""
+    hull = max(found, key=lambda trial: trial.solidity)
+    if hull.solidity < MIN_CONFIDENCE:
+        return None
+    cell = tissue.cell * tissue.joined
+    outward_rc = np.sign(hull.corners_rc - hull.corners_rc.mean(axis=0)) * cell / 2
+    corners_rc = hull.corners_rc * cell + (cell - 1) / 2 + outward_rc
+    inside = np.zeros(size_HW, dtype=np.bool_)
+    inside[region.slices()] = _fill(corners_rc, inside[region.slices()].shape)
+    return SectorMask(inside, None, round(hull.solidity, 3))
+
+
 def _fit(tissue: Tissue, density: float) -> _Trial:
     """Component, hull and fan at one density."""
     solid, all_solid = solid_components(tissue.share, density)
@@ -117,29 +146,40 @@ def _fit(tissue: Tissue, density: float) -> _Trial:
         return _NOTHING
     area = float(_fill(corners_rc, solid.shape).sum())
     plain = _Trial(corners_rc, float(solid.sum() / area), area)
-    begins = begins_of(tissue.beside(solid))
-    deep_HW = tissue.beside(all_solid)
+    found = _fit_fan(tissue, solid, all_solid)
+    if found is None:
+        return plain
+    fan, held = found
+    mask = _scale(fan, 1 / tissue.cell).mask((solid.shape[0], solid.shape[1]))
+    cover = float((solid & mask).sum() / solid.sum())
+    fill = float(((solid | all_solid) & mask).sum() / max(1, mask.sum()))
+    is_good = cover >= _MIN_COVER and fill >= _MIN_FILL and held >= _MIN_HELD
+    return replace(plain, fan=fan, confidence=cover * held**0.5) if is_good else plain
+
+
+def _fit_fan(tissue: Tissue, solid: Mask, all_solid: Mask) -> tuple[Fan, float] | None:
+    """The fan around a component, and how much of its edges is seen.
+
+    The largest component alone tells the sides; below a dark band tissue may go on in others.
+    """
+    begins, deep_HW = begins_of(tissue.beside(solid)), tissue.beside(all_solid)
     sides = fit_sides(begins)
     if sides is None:
-        return plain
+        return None
     parameters = np.append(sides, fit_far(sides, deep_HW))
     for reach in (2 * _REACH, _REACH):
         points_rc = edge_points(parameters, begins, deep_HW, reach)
         if not is_fan(parameters) or len(points_rc) < _MIN_POINTS:
-            return plain
+            return None
         parameters = fit_fan_outline(parameters, points_rc)
     if not is_fan(parameters):
-        return plain
-    points_rc = edge_points(parameters, begins, deep_HW, _REACH)
+        return None
     near = near_radius(parameters, tissue.lit_HW)
+    points_rc = edge_points(parameters, begins, deep_HW, _REACH)
     held = float(support(parameters, near, points_rc).prod() ** (1 / 3))
-    fan = _build(parameters, near)
-    mask = _scale(fan, 1 / tissue.cell).mask((solid.shape[0], solid.shape[1]))
-    cover = float((solid & mask).sum() / solid.sum())
-    fill = float(((solid | all_solid) & mask).sum() / max(1, mask.sum()))
-    if cover < _MIN_COVER or fill < _MIN_FILL or held < _MIN_HELD:
-        return plain
-    return replace(plain, fan=fan, confidence=cover * held**0.5)
+    row, column, left, right, far = (float(value) for value in parameters)
+    angles_deg = float(np.degrees(left)), float(np.degrees(right))
+    return Fan((row, column), *angles_deg, near, far), held
 
 
 def _hull(solid: Mask) -> Points:
@@ -162,12 +202,6 @@ def _fill(corners_rc: Points, size_HW: tuple[int, ...]) -> Mask:
     outline_xy = [(float(column), float(row)) for row, column in corners_rc]
     ImageDraw.Draw(canvas).polygon(outline_xy, fill=1, outline=1)
     return np.asarray(canvas, dtype=np.bool_)
-
-
-def _build(parameters: Points, radius_min: float) -> Fan:
-    row, column, left, right, radius_max = (float(value) for value in parameters)
-    angles_deg = float(np.degrees(left)), float(np.degrees(right))
-    return Fan((row, column), *angles_deg, radius_min, radius_max)
 
 
 def _area(fan: Fan) -> float:

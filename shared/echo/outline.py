@@ -1,4 +1,4 @@
-"""A fan fitted to its own edges: two straight sides, then the arcs around the point where they meet.
+"""A fan fitted to its own edges: two straight sides, then arcs around the point where they meet.
 
 Dropout hides tissue and nothing invents it. So an edge is not the mean of where tissue begins, but
 the outermost line on which many rows (or beams) begin while few begin before it. Dark stretches
@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 Points = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
+NEAR_PX = 1.6
+"""Within which a row begins on an edge."""
 _SIDES_DEG = np.arange(3.0, 70.0, 0.5)  # of a side from straight down
 _RUN, _DENSE = 6, 3  # tissue begins where so many of so many pixels are lit; a tick does not
 _STRAY = 1.5  # what a row that begins before an edge costs, against one that begins on it
-_NEAR_PX = 1.6  # within which a row begins on an edge
 _BEAMS, _SAMPLES = 96, 320  # of the polar picture in which arcs are looked for
 _FAR_ROOM = 1.15  # arcs are looked for as far beyond the deepest tissue
 _NEAR_QUANTILE = 0.2  # of the beams' first tissue: a near field is dark more often than noisy
@@ -62,7 +63,7 @@ def fit_far(parameters: Points, tissue_HW: Mask) -> float:
     rows, columns = np.nonzero(tissue_HW)
     reach = float(np.hypot(rows - parameters[0], columns - parameters[1]).max()) * _FAR_ROOM
     radius = far_ends(parameters, tissue_HW, reach)[:, 1]
-    return reach - _outermost((reach - radius)[None])[0][0] if len(radius) else reach
+    return reach - outermost((reach - radius)[None])[0][0] if len(radius) else reach
 
 
 def far_ends(parameters: Points, tissue_HW: Mask, reach: float) -> Points:
@@ -74,7 +75,7 @@ def far_ends(parameters: Points, tissue_HW: Mask, reach: float) -> Points:
 
 
 def near_radius(parameters: Points, lit_HW: Mask) -> float:
-    """Radius at which tissue begins; rows that are as lit beside the fan hold a banner, not tissue."""
+    """Radius at which tissue begins; rows that are as lit beside the fan hold a banner."""
     row, column, left, right, far = parameters
     width = lit_HW.shape[1]
     so_far = np.zeros((len(lit_HW), width + 1), dtype=np.int64)
@@ -127,7 +128,7 @@ def support(parameters: Points, near: float, points_rc: Points) -> Points:
     """Share of the left side, of the right side and of the far arc on which tissue begins, (3,)."""
     distance, jacobian = _outside(parameters, points_rc)
     _, _, left, right, far = parameters
-    is_near = np.abs(distance) < _NEAR_PX
+    is_near = np.abs(distance) < NEAR_PX
     counts = np.array([(is_near & (jacobian[:, column] != 0)).sum() for column in (2, 3, 4)])
     lengths = np.array([(far - near) * np.cos(left), (far - near) * np.cos(right), _BEAMS])
     shares: Points = np.minimum(1.0, counts / np.maximum(1.0, lengths))
@@ -138,6 +139,20 @@ def is_fan(parameters: Points) -> bool:
     """Looks down, opens as far as a probe can, and has its apex above its arc."""
     left, right = np.degrees(parameters[2:4])
     return bool(left < -2 and right > 2 and right - left < _MAX_OPENING_DEG and parameters[4] > 0)
+
+
+def outermost(values_AP: Points) -> tuple[Points, Points]:
+    """In each row of values the low one that many share and few undercut, and its score, (A,)."""
+    low = values_AP.min(axis=1, keepdims=True)
+    bins = (values_AP - low).astype(np.int64)
+    width = int(bins.max()) + 3
+    flat = (bins + np.arange(len(bins))[:, None] * width).ravel()
+    counts = np.bincount(flat, minlength=len(bins) * width).reshape(len(bins), width)
+    shared = counts[:, :-2] + counts[:, 1:-1] + counts[:, 2:]
+    before = np.cumsum(counts, axis=1)[:, :-2] - counts[:, :-2]
+    scores = shared - _STRAY * before
+    best = scores.argmax(axis=1)
+    return low[:, 0] + best + 1.5, scores[np.arange(len(best)), best]
 
 
 def _first_dense(lit_HW: Mask) -> Points:
@@ -159,27 +174,13 @@ def _side(points_rc: Points) -> tuple[float, float] | None:
     rows, columns = points_rc.T
     angles = np.radians(_SIDES_DEG)[:, None]
     across = columns * np.cos(angles) + rows * np.sin(angles)
-    place, score = _outermost(across)
+    place, score = outermost(across)
     best = int(score.argmax())
-    on_line = np.abs(across[best] - place[best]) < _NEAR_PX
+    on_line = np.abs(across[best] - place[best]) < NEAR_PX
     if on_line.sum() < _MIN_ROWS:
         return None
     slope, offset = np.polyfit(rows[on_line], columns[on_line], 1)
     return (float(offset), float(-slope)) if slope < -0.02 else None
-
-
-def _outermost(values_AP: Points) -> tuple[Points, Points]:
-    """In each row of values the low one that many share and few undercut, and its score, (A,)."""
-    low = values_AP.min(axis=1, keepdims=True)
-    bins = (values_AP - low).astype(np.int64)
-    width = int(bins.max()) + 3
-    flat = (bins + np.arange(len(bins))[:, None] * width).ravel()
-    counts = np.bincount(flat, minlength=len(bins) * width).reshape(len(bins), width)
-    shared = counts[:, :-2] + counts[:, 1:-1] + counts[:, 2:]
-    before = np.cumsum(counts, axis=1)[:, :-2] - counts[:, :-2]
-    scores = shared - _STRAY * before
-    best = scores.argmax(axis=1)
-    return low[:, 0] + best + 1.5, scores[np.arange(len(best)), best]
 
 
 def _beams(parameters: Points, lit_HW: Mask, reach: float) -> tuple[Points, Mask]:

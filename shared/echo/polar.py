@@ -13,6 +13,8 @@ def to_polar(
     """Sample a picture along the beams of a fan.
 
     Args:
+        image_HW: the picture.
+        fan: where it lies.
         num_samples: from the near to the far radius, both included.
         num_lines: from the left to the right side, both included.
 
@@ -33,6 +35,7 @@ def to_cartesian(
 
     Args:
         beams_SL: samples by lines as ``to_polar`` gives them.
+        fan: where to draw them.
         size_HW: of the picture.
 
     Returns:
@@ -54,6 +57,6 @@ def _bilinear(
     values: NDArray[np.generic], rows: NDArray[np.float64], columns: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     found: NDArray[np.float64] = map_coordinates(
-        values.astype(np.float64), [rows, columns], order=1, mode="constant"
+        values.astype(np.float64), [rows, columns], order=1, mode="grid-constant"
     )
     return found

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from shared.errors import Code, EchoFedError
 
+
 @dataclass(frozen=True, slots=True)
 class Fan:
     """A fan in pixels (row, column); angles in degrees from straight down, positive to the right.
@@ -22,10 +23,10 @@ class Fan:
     radius_max_px: float
 
     def mask(self, size_HW: tuple[int, int]) -> NDArray[np.bool_]:
-        """True where a pixel's centre lies in the fan, which opens less than 180 degrees, (H, W)."""
+        """True where a pixel's centre lies in the fan, (H, W); its sides look down."""
         down = np.arange(size_HW[0]) - self.apex_rc[0]
         right = np.arange(size_HW[1]) - self.apex_rc[1]
-        # what each row holds, instead of an arc tangent of every pixel; a pixel on an edge is inside
+        # where each row begins and ends, instead of an arc tangent of every pixel
         first, last = np.tan(np.radians([self.angle_min_deg, self.angle_max_deg]))
         far = np.sqrt(np.maximum(self.radius_max_px**2 - down**2, 0.0))
         near = np.sqrt(np.maximum(self.radius_min_px**2 - down**2, 0.0))
@@ -33,9 +34,7 @@ class Fan:
         end = np.minimum(down * last, far)
         end[np.abs(down) > self.radius_max_px] = -np.inf
         inside: NDArray[np.bool_] = (
-            (right >= begin[:, None])
-            & (right <= end[:, None])
-            & (np.abs(right) >= near[:, None])
+            (right >= begin[:, None]) & (right <= end[:, None]) & (np.abs(right) >= near[:, None])
         )
         return inside
 

@@ -4,12 +4,14 @@ Tissue moves, is speckled and hangs together; screen furniture stands still, is 
 """
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 Mask = NDArray[np.bool_]
+_Value = TypeVar("_Value", np.bool_, np.uint8)
 
 DENSITIES = {0.75: 1, 0.3: 2, 0.15: 3}
 """Share of lit pixels of a solid cell, clean tissue first -> cells of a gap that is closed."""
@@ -17,7 +19,7 @@ _MAX_FRAMES = 12  # frames looked at; more change nothing
 _FINE = 400  # longest side to which pixels are joined before anything is looked for
 _GRID = 120  # longest side of the grid on which components are found
 _LIT = 5  # grey levels from the screen's own black
-_EVEN = 1  # range of grey levels in a cell of a panel or a button
+_PATCH, _EVEN = 4, 1  # joined pixels along a patch of a panel, and its range of grey levels
 _RIM = 4  # cells around the grid, so that closing works at its rim too
 _MIN_MOVING = 0.04  # share of the picture that moves in a cine; less is a trace or a clock
 
@@ -59,12 +61,8 @@ def tissue_of(frames_THW: NDArray[np.uint8]) -> Tissue:
         moving = _join(peak - frames_THW[chosen].min(axis=0) > _LIT, joined)
         lit = lit & moving if moving.mean() > _MIN_MOVING else lit
     cell = max(1, -(-max(lit.shape) // _GRID))
-    rim = [(0, -size % cell) for size in lit.shape]
-    grey = peak[::joined, ::joined][: lit.shape[0], : lit.shape[1]]
-    shades = _tiles(np.pad(grey, rim, mode="edge"), cell)
-    even = shades.max(axis=0) - shades.min(axis=0) <= _EVEN
-    lit &= ~even.repeat(cell, axis=0).repeat(cell, axis=1)[: lit.shape[0], : lit.shape[1]]
-    share = _tiles(np.pad(lit, rim, mode="edge"), cell).mean(axis=0, dtype=np.float64)
+    lit &= ~_even(peak[::joined, ::joined][: lit.shape[0], : lit.shape[1]])
+    share = _tiles(lit, cell).mean(axis=0, dtype=np.float64)
     return Tissue(lit, share, joined, cell)
 
 
@@ -91,7 +89,20 @@ def _join(mask: Mask, step: int) -> Mask:
     return joined
 
 
-def _tiles(values: NDArray[np.generic], step: int) -> NDArray[np.generic]:
-    """What lies in each ``step`` by ``step`` tile, (step * step, rows, columns)."""
+def _even(grey_HW: NDArray[np.uint8]) -> Mask:
+    """Pixels of even patches: panels, buttons, a banner's paper."""
+    shades = _tiles(grey_HW, _PATCH)
+    even = shades.max(axis=0) - shades.min(axis=0) <= _EVEN
+    spread: Mask = even.repeat(_PATCH, axis=0).repeat(_PATCH, axis=1)
+    return spread[: grey_HW.shape[0], : grey_HW.shape[1]]
+
+
+def _tiles(values_HW: NDArray[_Value], step: int) -> NDArray[_Value]:
+    """What lies in each ``step`` by ``step`` tile, (step * step, rows, columns).
+
+    The last tiles repeat the picture's rim.
+    """
+    rim = [(0, -size % step) for size in values_HW.shape]
+    padded = np.pad(values_HW, rim, mode="edge")
     places = np.ndindex(step, step)
-    return np.stack([values[row::step, column::step] for row, column in places])
+    return np.stack([padded[row::step, column::step] for row, column in places])
