@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -12,6 +12,7 @@ import rfc8785
 from aggregator.cards import active_experts
 from aggregator.centre import Centre
 from aggregator.feature_bank import JoinedRows, dataset_name
+from aggregator.fusion.analytic import LinearHead, fit_heads
 from aggregator.fusion.evaluate import LevelScores
 from aggregator.fusion.report import FUSED, compare
 from aggregator.fusion.train import FusionTrials, Provenance, train_fusions
@@ -19,7 +20,7 @@ from aggregator.schema import Fusion
 from aggregator.state import iso
 from shared.echo.expert import save_checkpoint
 from shared.errors import Code, EchoFedError
-from shared.models.fusion import ScoreFusion
+from shared.models.fusion_weights import FusionModel
 from shared.settings import dump_settings
 
 log = logging.getLogger(__name__)
@@ -124,7 +125,8 @@ def _keep(
 ) -> Fusion:
     best = trials.best
     save_checkpoint(centre.fusion_folder(best.card.id), best.card, best.weights)
-    report = _report(joined, trials)
+    heads = fit_heads(joined, balance=centre.settings.fusion.balance_datasets)
+    report = _report(joined, trials, heads)
     report |= {
         "fresh": list(choice.fresh),
         "cached": list(choice.cached),
@@ -136,10 +138,12 @@ def _keep(
     return row
 
 
-def _report(joined: JoinedRows, trials: FusionTrials) -> dict[str, Any]:
+def _report(
+    joined: JoinedRows, trials: FusionTrials, heads: Mapping[str, LinearHead]
+) -> dict[str, Any]:
     """Held-out scores of the chosen variant by dataset, and of every method beside it."""
-    variants: dict[str, ScoreFusion] = {name: one.fusion for name, one in trials.by_variant.items()}
-    found = compare(joined, variants)
+    variants: dict[str, FusionModel] = {name: one.fusion for name, one in trials.by_variant.items()}
+    found = compare(joined, variants, heads)
     chosen = found.scores.get(FUSED + trials.chosen, {})
     everyone = {block.expert: 1.0 for block in joined.blocks}  # what a fusion without a gate does
     return {

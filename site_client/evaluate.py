@@ -13,7 +13,8 @@ from shared.echo.manifest import Split
 from shared.errors import Code, EchoFedError
 from shared.metrics import Scores, by_clip, score_labels, vocabulary_log_probabilities
 from shared.models.expert import FrozenExpert, Look
-from shared.models.fusion import FusionOutput, ScoreFusion, build_fusion
+from shared.models.fused import FusionOutput
+from shared.models.fusion_weights import FusionModel, build_fusion
 from site_client.extract import look_at
 from site_client.frames import FrameSet, load_frames
 from site_client.store import SiteStore
@@ -55,7 +56,7 @@ class Council:
         experts: in the order of the fusion's blocks.
     """
 
-    fusion: ScoreFusion
+    fusion: FusionModel
     experts: tuple[FrozenExpert, ...]
 
     @torch.inference_mode()

@@ -10,7 +10,9 @@ from torch import Tensor
 from shared.echo.expert import Block, load_fusion
 from shared.echo.verdict import ExpertSay, Verdict
 from shared.errors import Code, EchoFedError
-from shared.models.fusion import FusionOutput, ScoreFusion
+from shared.models.fused import FusionOutput
+from shared.models.fusion import ScoreFusion
+from shared.models.fusion_weights import FusionModel
 from site_client.datasets import SOURCES
 from site_client.datasets.listing import source_of
 from site_client.deidentify import KeptPixels, deidentify
@@ -122,7 +124,7 @@ def _clip_probabilities(told_NV: Tensor) -> list[float]:
 
 
 @torch.inference_mode()
-def _explain(fusion: ScoreFusion, fused: FusionOutput) -> tuple[Tensor, Tensor]:
+def _explain(fusion: FusionModel, fused: FusionOutput) -> tuple[Tensor, Tensor]:
     """Mean contributions (E, V) over the frames, and what pooling adds (V)."""
     contributions_NEV, remainder_NV = fusion.explain(fused)
     return contributions_NEV.mean(dim=0), remainder_NV.mean(dim=0)

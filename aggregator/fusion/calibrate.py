@@ -9,11 +9,11 @@ from aggregator.feature_bank import DatasetRows, select_rows
 from aggregator.fusion.evaluate import fuse_rows
 from shared.echo.manifest import SPLITS
 from shared.metrics import by_clip
-from shared.models.fusion import ScoreFusion
+from shared.models.fusion_weights import FusionModel
 
 
 def abstain_threshold(
-    fusion: ScoreFusion, datasets: Sequence[DatasetRows], quantile: float
+    fusion: FusionModel, datasets: Sequence[DatasetRows], quantile: float
 ) -> float:
     """The probability below which a share ``quantile`` of the validation clips lies.
 
@@ -39,7 +39,7 @@ def abstain_threshold(
     )
 
 
-def _highest_probability(fusion: ScoreFusion, rows: DatasetRows) -> NDArray[np.float64]:
+def _highest_probability(fusion: FusionModel, rows: DatasetRows) -> NDArray[np.float64]:
     """By clip, as a verdict computes it: mean log-probability over the frames, normalised."""
     told_NV = fuse_rows(fusion, rows).log_probabilities_NV
     means_MV, _ = by_clip(np.maximum(told_NV, -1e3), rows.label_N, rows.clip_N)

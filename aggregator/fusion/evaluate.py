@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from aggregator.feature_bank import DatasetRows
 from shared.echo.manifest import SPLITS, Split
 from shared.metrics import Scores, by_clip, score_labels, vocabulary_log_probabilities
-from shared.models.fusion import ScoreFusion
+from shared.models.fusion_weights import FusionModel
 
 _CHUNK = 4096  # rows at a time, so that standardised copies of the features stay small
 
@@ -32,7 +32,7 @@ class FusedRows:
 
 
 @torch.no_grad()
-def fuse_rows(fusion: ScoreFusion, rows: DatasetRows) -> FusedRows:
+def fuse_rows(fusion: FusionModel, rows: DatasetRows) -> FusedRows:
     """Predict every row of a dataset with a fusion built for the same experts in the same order."""
     log_probabilities, id_scores = [], []
     available_E = torch.tensor(rows.available)

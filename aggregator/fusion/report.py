@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aggregator.feature_bank import DatasetRows, JoinedRows, select_rows
+from aggregator.fusion.analytic import LinearHead
 from aggregator.fusion.baselines import BASELINES, tell_alone
 from aggregator.fusion.evaluate import (
     LevelScores,
@@ -16,10 +17,13 @@ from aggregator.fusion.evaluate import (
     score_rows,
 )
 from shared.echo.manifest import Split
-from shared.models.fusion import ScoreFusion, union_views
+from shared.models.fused import union_views
+from shared.models.fusion_weights import FusionModel
 
 FUSED = "fused "
 """A fused variant is listed as this and its name; an expert alone as ``expert`` and its id."""
+CLOSED = "closed form "
+"""A head in closed form is listed as this and its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +45,23 @@ class FusionReport:
 
 
 def compare(
-    joined: JoinedRows, fusions: Mapping[str, ScoreFusion], *, split: Split = "test"
+    joined: JoinedRows,
+    fusions: Mapping[str, FusionModel],
+    heads: Mapping[str, LinearHead],
+    *,
+    split: Split = "test",
 ) -> FusionReport:
-    """Score fused variants, each expert alone and the untrained baselines.
+    """Score fused variants, heads in closed form, each expert alone and the untrained baselines.
 
     Args:
         joined: rows of all datasets, experts in the order of the fusions' blocks.
         fusions: variant -> trained fusion.
+        heads: closed form -> fitted head.
         split: which rows count.
     """
     scores: dict[str, dict[str, LevelScores]] = {}
     id_scores: dict[str, dict[str, dict[str, float]]] = {
-        variant: {} for variant, fusion in fusions.items() if fusion.gate is not None
+        variant: {} for variant, fusion in fusions.items() if fusion.has_id_scores
     }
     views = union_views(joined.blocks)
     for rows in joined.datasets:
@@ -66,6 +75,7 @@ def compare(
             told[FUSED + variant] = fused.log_probabilities_NV
             if variant in id_scores:
                 id_scores[variant][rows.name] = _means(fused.id_scores_NE, joined)
+        told |= {CLOSED + name: head.tell(held_out) for name, head in heads.items()}
         for method, told_NV in told.items():
             scored = score_rows(held_out, told_NV, views, split=split)
             assert scored is not None

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aggregator.feature_bank import DatasetRows, JoinedRows, select_rows
+from aggregator.fusion.evaluate import is_scored
 from shared.echo.expert import Block
 from shared.echo.manifest import SPLITS
 from shared.echo.ontology import load_ontology
@@ -92,6 +93,23 @@ def scale_rows(fusion: ScoreFusion, rows: TrainRows) -> TrainRows:
     with torch.no_grad():
         scaled, scaled_evidence = fusion.scale_inputs(features, evidence)
     return replace(rows, features=torch.cat(scaled, 1), evidence=torch.cat(scaled_evidence, 1))
+
+
+def held_out_rows(joined: JoinedRows) -> list[DatasetRows]:
+    """The labelled validation rows of every dataset that has some.
+
+    Raises:
+        EchoFedError: FRAMES_MISSING where none has.
+    """
+    marked = [(rows, is_scored(rows, "val")) for rows in joined.datasets]
+    held_out = [select_rows(rows, keep_N) for rows, keep_N in marked if keep_N.any()]
+    if not held_out:
+        raise EchoFedError(
+            Code.FRAMES_MISSING,
+            "no dataset in the bank has a labelled validation row",
+            "give at least one dataset more patients, so that its splits are not empty",
+        )
+    return held_out
 
 
 def by_expert(

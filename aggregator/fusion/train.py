@@ -13,16 +13,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aggregator.feature_bank import DatasetRows, JoinedRows, select_rows
+from aggregator.feature_bank import DatasetRows, JoinedRows
 from aggregator.fusion.calibrate import abstain_threshold
-from aggregator.fusion.evaluate import fuse_rows, is_scored, macro_score, score_rows
-from aggregator.fusion.rows import TrainRows, by_expert, fit_scales, scale_rows, training_rows
+from aggregator.fusion.evaluate import fuse_rows, macro_score, score_rows
+from aggregator.fusion.fit import fit_union_head
+from aggregator.fusion.rows import (
+    TrainRows,
+    by_expert,
+    fit_scales,
+    held_out_rows,
+    scale_rows,
+    training_rows,
+)
 from aggregator.settings import FusionSettings
 from shared.echo.expert import FusionCard, FusionVariant
-from shared.errors import Code, EchoFedError
 from shared.files import sha256_hex
 from shared.metrics import vocabulary_log_probabilities
-from shared.models.fusion import ScoreFusion, copy_shared, fusion_to_bytes, union_views
+from shared.models.fused import union_views
+from shared.models.fusion import ScoreFusion
+from shared.models.fusion_weights import FusionModel, copy_shared, fusion_to_bytes
 from shared.seeding import derive_seed
 from shared.settings import dump_settings, hash_settings
 
@@ -61,7 +70,7 @@ class TrainedFusion:
 
     card: FusionCard
     weights: bytes
-    fusion: ScoreFusion
+    fusion: FusionModel
     validation: float
     certainty: float
     curve: tuple[float, ...]
@@ -86,7 +95,7 @@ def train_fusions(
     provenance: Provenance,
     *,
     progress: Progress | None = None,
-    warm_start: ScoreFusion | None = None,
+    warm_start: FusionModel | None = None,
 ) -> FusionTrials:
     """Train every variant that the settings ask for and choose one.
 
@@ -104,15 +113,22 @@ def train_fusions(
     num_threads = torch.get_num_threads()
     torch.set_num_threads(settings.threads)
     try:
-        held_out = _held_out(joined)
+        held_out = held_out_rows(joined)
         rows = training_rows(joined, views, balance=settings.balance_datasets)
         trained: dict[FusionVariant, TrainedFusion] = {}
         for variant in settings.variants:
-            fusion = ScoreFusion(joined.blocks, variant, seed=settings.seed)
-            fit_scales(fusion, rows)
-            if warm_start is not None:
-                copy_shared(warm_start, fusion)
-            reached = _train(fusion, rows, held_out, settings=settings, progress=progress)
+            fusion: FusionModel
+            reached: tuple[tuple[float, float], tuple[float, ...]]
+            if variant == "ridge":
+                fusion = fit_union_head(joined, held_out, balance=settings.balance_datasets)
+                fitted = _validate(fusion, held_out)
+                reached = fitted, (fitted[0],)
+            else:
+                fusion = ScoreFusion(joined.blocks, variant, seed=settings.seed)
+                fit_scales(fusion, rows)
+                if warm_start is not None:
+                    copy_shared(warm_start, fusion)
+                reached = _train(fusion, rows, held_out, settings=settings, progress=progress)
             trained[variant] = _finish(
                 fusion, reached, joined, settings=settings, provenance=provenance
             )
@@ -181,20 +197,7 @@ def _loss(fusion: ScoreFusion, scaled: TrainRows, places_M: Tensor) -> Tensor:
     return loss
 
 
-def _held_out(joined: JoinedRows) -> list[DatasetRows]:
-    """The labelled validation rows of every dataset that has some."""
-    marked = [(rows, is_scored(rows, "val")) for rows in joined.datasets]
-    held_out = [select_rows(rows, keep_N) for rows, keep_N in marked if keep_N.any()]
-    if not held_out:
-        raise EchoFedError(
-            Code.FRAMES_MISSING,
-            "no dataset in the bank has a labelled validation row",
-            "give at least one dataset more patients, so that its splits are not empty",
-        )
-    return held_out
-
-
-def _validate(fusion: ScoreFusion, held_out: Sequence[DatasetRows]) -> tuple[float, float]:
+def _validate(fusion: FusionModel, held_out: Sequence[DatasetRows]) -> tuple[float, float]:
     """Macro score of the validation clips; then the mean log-probability, to tell equals apart."""
     fusion.eval()
     scores, certainties = [], []
@@ -211,7 +214,7 @@ def _state(fusion: ScoreFusion) -> dict[str, Tensor]:
 
 
 def _finish(
-    fusion: ScoreFusion,
+    fusion: FusionModel,
     reached: tuple[tuple[float, float], tuple[float, ...]],
     joined: JoinedRows,
     *,

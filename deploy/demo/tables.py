@@ -31,9 +31,10 @@ LIKENESS = (
 
 
 def results_table(bench: Path) -> str:
-    """Markdown of accuracy, BackMix, cost and likeness."""
+    """Markdown of accuracy, fusions, BackMix, cost and likeness."""
     writers = {
         "accuracy.csv": _accuracy,
+        "fusion.csv": _fusion,
         "backmix.csv": _backmix,
         "cost.csv": _cost,
         "likeness.csv": _likeness,
@@ -78,6 +79,26 @@ def _accuracy(rows: list[dict[str, str]]) -> str:
         overall = f"{mean(mean(v) for v in known):.3f}" if len(known) == len(values) else "-"
         lines.append(f"| {method} | {' | '.join(_spread(v) for v in values)} | {overall} |")
     return head + "\n\n" + "\n".join(lines)
+
+
+def _fusion(rows: list[dict[str, str]]) -> str:
+    methods: dict[str, list[dict[str, str]]] = defaultdict(list)
+    for row in rows:
+        methods[row["method"]].append(row)
+    folders = list(dict.fromkeys(row["folder"] for row in rows))
+    lines = [
+        "Every fusion on the same banks of exported features, phantom: macro-F1 as above, mean of "
+        f"the datasets, and CPU seconds to train it ({', '.join(folders)}; commit "
+        f"{rows[0]['commit']}).",
+        "",
+        "| fusion | macro-F1 | CPU seconds |",
+        "|---|---|---|",
+    ]
+    for method, found in methods.items():
+        scores = _spread([float(row["macro_f1"]) for row in found])
+        seconds = mean(float(row["train_cpu_s"]) for row in found)
+        lines.append(f"| {method} | {scores} | {f'{seconds:.1f}' if seconds else '-'} |")
+    return "\n".join(lines)
 
 
 def _backmix(rows: list[dict[str, str]]) -> str:

@@ -9,38 +9,14 @@ each backbone's scale.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from shared.echo.expert import Block, FusionCard, FusionVariant
-from shared.echo.ontology import load_ontology
-from shared.errors import Code, EchoFedError
-from shared.files import arrays_from_bytes, arrays_to_bytes, sha256_hex
+from shared.echo.expert import Block, FusionVariant
+from shared.models.fused import FusionOutput, expect_rows, require_distinct, union_views
 from shared.models.gate import Gate, Standardise
 from shared.seeding import derive_seed
-from shared.shapes import expect
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class FusionOutput:
-    """What the fusion says of N frames; B runs over the views of all heads, V over union views.
-
-    Args:
-        log_probabilities_NV: natural logarithms over the union views.
-        logits_NV: pooled logits; ``-inf`` for a view all of whose owners are unavailable.
-        id_scores_NE: the gate's weight of each expert, in [0, 1]; zero where unavailable.
-        block_logits_NB: logits of the views of every head; ``-inf`` for the head of an unavailable
-            expert.
-        contributions_NEB: what each expert adds to each block logit; they sum to it over E.
-    """
-
-    log_probabilities_NV: Tensor
-    logits_NV: Tensor
-    id_scores_NE: Tensor
-    block_logits_NB: Tensor
-    contributions_NEB: Tensor
 
 
 class ScoreFusion(nn.Module):
@@ -96,7 +72,7 @@ class ScoreFusion(nn.Module):
         Raises:
             EchoFedError: SHAPE_MISMATCH, or FEATURES_INVALID for a frame that no expert saw.
         """
-        self._expect(features, logits, evidence, available_NE)
+        expect_rows(self.blocks, features, logits, evidence, available_NE)
         scaled, scaled_evidence = self.scale_inputs(features, evidence)
         return self.fuse_scaled(scaled, logits, scaled_evidence, available_NE)
 
@@ -134,6 +110,11 @@ class ScoreFusion(nn.Module):
             block_logits_NB=block_logits_NB,
             contributions_NEB=contributions_NEB,
         )
+
+    @property
+    def has_id_scores(self) -> bool:
+        """Whether id scores are learnt; those of a plain sum are all one."""
+        return self.gate is not None
 
     def explain(self, output: FusionOutput) -> tuple[Tensor, Tensor]:
         """Share every pooled logit among the experts.
@@ -232,99 +213,6 @@ class ScoreFusion(nn.Module):
         """Block logits by union view (N, V, O), ``-inf`` where a view has fewer owners than O."""
         padded_NB = nn.functional.pad(block_logits_NB, (0, 1), value=-torch.inf)
         return padded_NB[:, self._owners_VO]
-
-    def _expect(
-        self,
-        features: Sequence[Tensor],
-        logits: Sequence[Tensor],
-        evidence: Sequence[Tensor],
-        available_NE: Tensor | None,
-    ) -> None:
-        num = len(self.blocks)
-        if not len(features) == len(logits) == len(evidence) == num:
-            raise EchoFedError(
-                Code.SHAPE_MISMATCH,
-                f"the fusion has {num} experts, the inputs are for "
-                f"{len(features)}, {len(logits)} and {len(evidence)}",
-                "pass features, logits and evidence of every expert in the order of the blocks",
-            )
-        rows = features[0].shape[0]
-        for place, block in enumerate(self.blocks):
-            expect(features[place], "N D", N=rows, D=block.feature_width)
-            expect(logits[place], "N C", N=rows, C=len(block.views))
-            expect(evidence[place], "N L", N=rows, L=block.num_evidence)
-        if available_NE is None:
-            return
-        expect(available_NE, "N E", N=rows, E=num)
-        if not bool(available_NE.any(dim=1).all()):
-            raise EchoFedError(
-                Code.FEATURES_INVALID, "a frame was seen by no expert", "leave such frames out"
-            )
-
-
-def union_views(blocks: Sequence[Block]) -> tuple[str, ...]:
-    """All views of all heads in the order of the ontology."""
-    return load_ontology().order(view for block in blocks for view in block.views)
-
-
-def require_distinct(blocks: Sequence[Block]) -> None:
-    """Refuse no expert at all, and an expert that stands twice.
-
-    Raises:
-        EchoFedError: EXPERT_UNKNOWN or DUPLICATE_REPLY.
-    """
-    if not blocks:
-        raise EchoFedError(Code.EXPERT_UNKNOWN, "there is no expert to fuse", "train one first")
-    names = [block.expert for block in blocks]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise EchoFedError(
-            Code.DUPLICATE_REPLY, f"expert {twice[0]} stands twice in a fusion", "name it once"
-        )
-
-
-def copy_shared(source: ScoreFusion, target: ScoreFusion) -> int:
-    """Copy every weight that both fusions have; returns how many tensors were copied.
-
-    Into a smaller fusion this takes experts out; into a larger one it is a warm start.
-    """
-    theirs = source.named_weights()
-    copied = 0
-    for name, window in target.named_weights().items():
-        if name in theirs and theirs[name].shape == window.shape:
-            window.copy_(theirs[name])
-            copied += 1
-    return copied
-
-
-def fusion_to_bytes(fusion: ScoreFusion) -> bytes:
-    """Pack the weights as safetensors (float32), named by expert ids."""
-    windows = fusion.named_weights()
-    arrays = {name: window.float().cpu().numpy() for name, window in windows.items()}
-    return arrays_to_bytes(arrays, {})
-
-
-def build_fusion(card: FusionCard, weights: bytes) -> ScoreFusion:
-    """Build the fusion that a card describes, ready to predict.
-
-    Raises:
-        EchoFedError: CHECKPOINT_CORRUPT where weights and card do not belong together.
-    """
-    fusion = ScoreFusion(card.blocks, card.variant)
-    arrays, _ = arrays_from_bytes(weights)
-    windows = fusion.named_weights()
-    same_shapes = {name: array.shape for name, array in arrays.items()} == {
-        name: tuple(window.shape) for name, window in windows.items()
-    }
-    if sha256_hex(weights) != card.weights_sha256 or fusion.views != card.views or not same_shapes:
-        raise EchoFedError(
-            Code.CHECKPOINT_CORRUPT,
-            f"weights of {card.id} do not fit their card",
-            "fetch the fusion again",
-        )
-    for name, window in windows.items():
-        window.copy_(torch.from_numpy(arrays[name]))
-    return fusion.eval()
 
 
 def _offsets(blocks: Sequence[Block]) -> tuple[int, ...]:

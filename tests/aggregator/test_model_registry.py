@@ -12,7 +12,8 @@ from aggregator.model_registry import ModelRegistry
 from shared.echo.expert import Block, FusionCard
 from shared.errors import Code, EchoFedError
 from shared.files import sha256_hex
-from shared.models.fusion import ScoreFusion, build_fusion, fusion_to_bytes
+from shared.models.fusion import ScoreFusion
+from shared.models.fusion_weights import build_fusion, fusion_to_bytes
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 BLOCKS = (Block("north-1", ("A4C", "A2C"), 3, 2), Block("south-1", ("PLAX",), 2, 2))

@@ -7,7 +7,8 @@ import pytest
 from shared.echo.expert import Block, FusionCard, save_checkpoint
 from shared.errors import Code, EchoFedError
 from shared.files import sha256_hex
-from shared.models.fusion import ScoreFusion, fusion_to_bytes
+from shared.models.fusion import ScoreFusion
+from shared.models.fusion_weights import fusion_to_bytes
 from shared.settings import build_settings
 from site_client.evaluate import (
     blacken_sector,

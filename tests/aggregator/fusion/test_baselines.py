@@ -8,7 +8,7 @@ import pytest
 from aggregator.feature_bank import DatasetRows, JoinedRows
 from aggregator.fusion.baselines import BASELINES, LOG_FLOOR, _log_odds, tell_alone
 from aggregator.fusion.report import compare
-from shared.models.fusion import union_views
+from shared.models.fused import union_views
 
 every_baseline = pytest.mark.parametrize("name", list(BASELINES))
 
@@ -68,7 +68,7 @@ def test_routing_follows_the_surest_expert(joined: JoinedRows) -> None:
 
 
 def test_the_report_names_what_was_not_seen(incomplete: JoinedRows) -> None:
-    report = compare(incomplete, {})
+    report = compare(incomplete, {}, {})
     east = incomplete.blocks[2].expert
     assert report.incomplete == {"north/north-echo": (east,)}
     assert "north/north-echo" not in report.scores[f"expert {east}"]

@@ -6,7 +6,8 @@ import numpy as np
 
 from aggregator.feature_bank import JoinedRows
 from aggregator.fusion.evaluate import fuse_rows, is_scored, macro_score, score_rows
-from shared.models.fusion import ScoreFusion, union_views
+from shared.models.fused import union_views
+from shared.models.fusion import ScoreFusion
 
 
 def told_by_truth(joined: JoinedRows, place: int) -> np.ndarray:

@@ -8,7 +8,8 @@ import torch
 
 from aggregator.feature_bank import JoinedRows, select_rows
 from aggregator.fusion.rows import fit_scales, scale_rows, training_rows
-from shared.models.fusion import ScoreFusion, union_views
+from shared.models.fused import union_views
+from shared.models.fusion import ScoreFusion
 
 
 def test_datasets_weigh_equally_however_many_rows_they_have(joined: JoinedRows) -> None:

@@ -11,14 +11,9 @@ from torch import Tensor
 from shared.echo.expert import Block, FusionCard, FusionVariant
 from shared.errors import Code, EchoFedError
 from shared.files import sha256_hex
-from shared.models.fusion import (
-    FusionOutput,
-    ScoreFusion,
-    build_fusion,
-    copy_shared,
-    fusion_to_bytes,
-    union_views,
-)
+from shared.models.fused import FusionOutput, union_views
+from shared.models.fusion import ScoreFusion
+from shared.models.fusion_weights import build_fusion, copy_shared, fusion_to_bytes
 
 VARIANTS: tuple[FusionVariant, ...] = ("sum", "attention", "discrepancy")
 BLOCKS = (

@@ -1,0 +1,205 @@
+"""Heads in closed form: ridge regression and discriminants from sums over rows, never from rows.
+
+References: AFL (He et al. 2025, arXiv 2405.16240) for one round and exact equality with pooled
+ridge regression; streaming LDA (Hayes and Kanan 2020, arXiv 1909.01520) for the discriminant;
+RanPAC (McDonnell et al. 2023, arXiv 2307.02251) for random features. Departures: columns are
+centred and scaled from the same sums, so one ridge fits backbones of any scale, and an expert that
+did not see a dataset stands there at its mean over the others.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import solve
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
+
+from aggregator.feature_bank import DatasetRows, JoinedRows
+from aggregator.fusion.baselines import LOG_FLOOR
+from aggregator.fusion.rows import held_out_rows
+from aggregator.fusion.sums import FeatureSpace, RowSums, chunks, pool, sum_rows
+from shared.metrics import vocabulary_log_probabilities
+
+RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+"""Candidates, in units of each column's sum of squares."""
+_LOG_TEMPERATURES = (-6.0, 4.0)  # natural logarithms; least-squares scores lie within a unit
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LinearHead:
+    """A linear map from the space to the union views.
+
+    Args:
+        mean_D: subtracted from the columns.
+        has_rows_V: views of which there were training rows; the others get the floor.
+        temperature: scores are divided by it.
+    """
+
+    space: FeatureSpace
+    weight_DV: NDArray[np.float64]
+    mean_D: NDArray[np.float64]
+    bias_V: NDArray[np.float64]
+    has_rows_V: NDArray[np.bool_]
+    temperature: float = 1.0
+
+    def scores(self, rows: DatasetRows) -> NDArray[np.float64]:
+        """Scores (N, V) before the temperature; an expert that saw nothing stands at its mean."""
+        seen_D = self.space.spread(rows.available)
+        scores_NV = np.empty((len(rows.label_N), len(self.bias_V)))
+        for part in chunks(len(scores_NV)):
+            columns_ND = self.space.columns([array[part] for array in rows.features])
+            centred_ND = (columns_ND - self.mean_D) * seen_D
+            scores_NV[part] = centred_ND @ self.weight_DV + self.bias_V
+        return scores_NV
+
+    def tell(self, rows: DatasetRows) -> NDArray[np.float64]:
+        """Log-probabilities (N, V) over the union views."""
+        return _tell(self.scores(rows), self.has_rows_V, self.temperature)
+
+
+Fit = Callable[..., LinearHead]
+
+
+def fit_ridge(
+    sums: Sequence[RowSums], space: FeatureSpace, *, ridge: float, balance: bool
+) -> LinearHead:
+    """Ridge regression of the views on the columns, as if all rows lay in one place.
+
+    A label of several views asks for an equal share of each. The penalty of a column is ``ridge``
+    times its sum of squares about the mean; the intercept has none.
+
+    Args:
+        sums: one per dataset, in any order; to leave one out is never to have had it.
+        space: what the sums were taken of.
+        ridge: above 0.
+        balance: give every dataset the same total weight.
+
+    Raises:
+        EchoFedError: FRAMES_MISSING where fewer than two views have rows.
+    """
+    pooled = pool(sums, space, balance=balance)
+    scale_D = _inverse_root(np.diagonal(pooled.scatter_DD), pooled.varies_D)
+    unit_DD = pooled.scatter_DD * np.outer(scale_D, scale_D)
+    moment_DV = pooled.moment_DV * scale_D[:, None]
+    weight_DV = _solve(unit_DD, ridge, moment_DV) * scale_D[:, None]
+    share_V = pooled.num_V / pooled.num_V.sum()
+    return LinearHead(space, weight_DV, pooled.mean_D, share_V, pooled.num_V > 0)
+
+
+def fit_discriminant(
+    sums: Sequence[RowSums], space: FeatureSpace, *, ridge: float, balance: bool
+) -> LinearHead:
+    """Linear discriminant: one covariance within views for all of them, no prior.
+
+    The correlations between columns shrink by 1 / (1 + ridge); at infinity this is the nearest
+    mean of standardised columns. Arguments and errors are those of ``fit_ridge``.
+    """
+    pooled = pool(sums, space, balance=balance)
+    has_V = pooled.num_V > 0
+    centre_DV = pooled.moment_DV / np.where(has_V, pooled.num_V, 1.0)
+    within_DD = pooled.scatter_DD - centre_DV * pooled.num_V @ centre_DV.T
+    within_DD /= pooled.num_V.sum()
+    scale_D = _inverse_root(np.diagonal(within_DD), pooled.varies_D)
+    centre_DV *= scale_D[:, None]
+    weight_DV = _solve(within_DD * np.outer(scale_D, scale_D), ridge, centre_DV) * (1.0 + ridge)
+    bias_V = -0.5 * (centre_DV * weight_DV).sum(axis=0)
+    return LinearHead(space, weight_DV * scale_D[:, None], pooled.mean_D, bias_V, has_V)
+
+
+def fit_nearest_mean(
+    sums: Sequence[RowSums], space: FeatureSpace, *, ridge: float, balance: bool
+) -> LinearHead:
+    """Nearest mean of standardised columns; no ridge changes it."""
+    del ridge
+    return fit_discriminant(sums, space, ridge=1e9, balance=balance)
+
+
+CLOSED_FORMS: dict[str, Fit] = {
+    "linear discriminant": fit_discriminant,
+    "nearest mean": fit_nearest_mean,
+}
+
+
+def fit_heads(
+    joined: JoinedRows, *, balance: bool, num_random: int = 0, seed: int = 0
+) -> dict[str, LinearHead]:
+    """Fit every closed form, ridge and temperature chosen by the validation rows.
+
+    Args:
+        joined: rows of all datasets.
+        balance: give every dataset the same total weight.
+        num_random: random features per expert, 0 for the features themselves.
+        seed: of the random features.
+
+    Raises:
+        EchoFedError: FRAMES_MISSING where training or validation has no labelled row.
+    """
+    space = FeatureSpace(joined.blocks, num_random, seed)
+    sums = [sum_rows(rows, space) for rows in joined.datasets]
+    held_out = held_out_rows(joined)
+    return {
+        name: choose_head(fit, sums, held_out, space, balance=balance)
+        for name, fit in CLOSED_FORMS.items()
+    }
+
+
+def choose_head(
+    fit: Fit,
+    sums: Sequence[RowSums],
+    held_out: Sequence[DatasetRows],
+    space: FeatureSpace,
+    *,
+    balance: bool,
+) -> LinearHead:
+    """The head of the ridge and temperature that the labels of held-out rows agree with most."""
+    tried = (
+        _with_temperature(fit(sums, space, ridge=ridge, balance=balance), held_out)
+        for ridge in RIDGES
+    )
+    return max(tried, key=lambda found: found[0])[1]
+
+
+def _solve(
+    unit_DD: NDArray[np.float64], ridge: float, target_DV: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Solve with the ridge on the diagonal, which keeps constant and repeated columns harmless."""
+    penalised_DD = unit_DD.copy()
+    penalised_DD[np.diag_indices_from(penalised_DD)] += ridge
+    solved_DV: NDArray[np.float64] = solve(penalised_DD, target_DV, assume_a="pos")
+    return solved_DV
+
+
+def _inverse_root(
+    square_D: NDArray[np.float64], varies_D: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """1 / sqrt; 0 for columns that do not vary."""
+    varies_D = varies_D & (square_D > 0)
+    return np.where(varies_D, 1.0 / np.sqrt(np.where(varies_D, square_D, 1.0)), 0.0)
+
+
+def _with_temperature(
+    head: LinearHead, held_out: Sequence[DatasetRows]
+) -> tuple[float, LinearHead]:
+    """The head at its best temperature, and the mean log-probability that it gives to labels."""
+    scores = [head.scores(rows) for rows in held_out]
+
+    def loss(logarithm: float) -> float:
+        certainties = []
+        for scores_NV, rows in zip(scores, held_out, strict=True):
+            told_NV = _tell(scores_NV, head.has_rows_V, float(np.exp(logarithm)))
+            told_NK = vocabulary_log_probabilities(told_NV, head.space.views, rows.label_views)
+            certainties.append(told_NK[np.arange(len(told_NK)), rows.label_N].mean())
+        return -float(np.mean(certainties))
+
+    found = minimize_scalar(loss, bounds=_LOG_TEMPERATURES, method="bounded")
+    return -float(found.fun), replace(head, temperature=float(np.exp(found.x)))
+
+
+def _tell(
+    scores_NV: NDArray[np.float64], has_rows_V: NDArray[np.bool_], temperature: float
+) -> NDArray[np.float64]:
+    told_NV = np.full(scores_NV.shape, LOG_FLOOR)
+    told_NV[:, has_rows_V] = log_softmax(scores_NV[:, has_rows_V] / temperature, axis=1)
+    return told_NV

@@ -1,0 +1,112 @@
+"""The union head in closed form: ridge weights, and id scores by each expert's competence.
+
+A label for the id score is drawn from validation rows only: an expert is always right on the
+frames that it was trained on.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+
+from aggregator.feature_bank import DatasetRows, JoinedRows
+from aggregator.fusion.analytic import LinearHead, choose_head, fit_ridge
+from aggregator.fusion.sums import FeatureSpace, sum_rows
+from shared.echo.expert import Block
+from shared.echo.ontology import load_ontology
+from shared.models.union_head import UnionHead
+
+_NO_ROWS = -1e3  # logit of a view without a training row
+
+
+def fit_union_head(
+    joined: JoinedRows, held_out: Sequence[DatasetRows], *, balance: bool
+) -> UnionHead:
+    """Fit on the training rows; ridge, temperature and id scores on the validation rows.
+
+    Args:
+        joined: rows of all datasets.
+        held_out: labelled validation rows by dataset.
+        balance: give every dataset the same total weight.
+
+    Raises:
+        EchoFedError: FRAMES_MISSING where fewer than two views have training rows,
+            FEATURES_NOT_FINITE.
+    """
+    space = FeatureSpace(joined.blocks)
+    sums = [sum_rows(rows, space) for rows in joined.datasets]
+    head = choose_head(fit_ridge, sums, held_out, space, balance=balance)
+    fusion = UnionHead(joined.blocks)
+    windows = fusion.named_weights()
+    for name, values in _head_weights(head).items():
+        windows[name].copy_(torch.from_numpy(values))
+    for place, block in enumerate(joined.blocks):
+        weight_L, bias = fit_competence(held_out, place, block)
+        windows[f"gate/{block.expert}/weight"].copy_(torch.from_numpy(weight_L))
+        windows[f"gate/{block.expert}/bias"].fill_(bias)
+    return fusion.eval()
+
+
+def fit_competence(
+    held_out: Sequence[DatasetRows], place: int, block: Block
+) -> tuple[NDArray[np.float64], float]:
+    """Logistic regression of "the expert's own answer is right" on its own evidence.
+
+    Args:
+        held_out: labelled rows that no expert was trained on.
+        place: of the expert among the blocks.
+        block: the expert.
+
+    Returns:
+        Weights (L) and intercept; where the expert is always or never right, no weights and the
+        log odds with one row of either kind added.
+    """
+    seen = [rows for rows in held_out if rows.available[place]]
+    is_right_N = np.concatenate(
+        [np.zeros(0, np.bool_), *(_is_right(rows, place, block) for rows in seen)]
+    )
+    num_right = int(is_right_N.sum())
+    if num_right in (0, len(is_right_N)):
+        odds = (num_right + 1.0) / (len(is_right_N) - num_right + 1.0)
+        return np.zeros(block.num_evidence), float(np.log(odds))
+    evidence_NL = np.concatenate([rows.evidence[place] for rows in seen]).astype(np.float64)
+    mean_L, sd_L = evidence_NL.mean(axis=0), evidence_NL.std(axis=0)
+    sd_L = np.where(sd_L > 0, sd_L, 1.0)
+    weight_N = np.concatenate(
+        [np.full(len(rows.label_N), 1.0 / len(rows.label_N)) for rows in seen]
+    )
+    model = LogisticRegression(max_iter=1000)
+    model.fit((evidence_NL - mean_L) / sd_L, is_right_N, weight_N * len(weight_N) / len(seen))
+    weight_L = model.coef_[0] / sd_L
+    return weight_L, float(model.intercept_[0] - weight_L @ mean_L)
+
+
+def _head_weights(head: LinearHead) -> dict[str, NDArray[np.float64]]:
+    """The head under the names that its weights have in the fusion."""
+    views, names = head.space.views, {}
+    for column, view in enumerate(views):
+        bias = head.bias_V[column] / head.temperature if head.has_rows_V[column] else _NO_ROWS
+        names[f"head/bias/{view}"] = np.array([bias])
+    start = 0
+    for block in head.space.blocks:
+        part = slice(start, start + block.feature_width)
+        start = part.stop
+        names[f"head/{block.expert}/mean"] = head.mean_D[part]
+        for column, view in enumerate(views):
+            weight_D = head.weight_DV[part, column] / head.temperature
+            names[f"head/{block.expert}/weight/{view}"] = weight_D
+    return names
+
+
+def _is_right(rows: DatasetRows, place: int, block: Block) -> NDArray[np.bool_]:
+    """Whether the expert's most probable view is one that the label covers (N)."""
+    ontology = load_ontology()
+    covers_KC = np.zeros((len(rows.labels), len(block.views)), dtype=np.bool_)
+    for label, nodes in enumerate(rows.label_views):
+        covered = ontology.covered(nodes, block.views)
+        covers_KC[label] = [view in covered for view in block.views]
+    told_N = rows.logits[place].argmax(axis=1)
+    is_right_N: NDArray[np.bool_] = covers_KC[rows.label_N, told_N]
+    return is_right_N

@@ -1,0 +1,64 @@
+"""Weights of fusions: packed by the experts' names, copied between fusions, built from a card."""
+
+from collections.abc import Sequence
+
+import torch
+
+from shared.echo.expert import Block, FusionCard, FusionVariant
+from shared.errors import Code, EchoFedError
+from shared.files import arrays_from_bytes, arrays_to_bytes, sha256_hex
+from shared.models.fusion import ScoreFusion
+from shared.models.union_head import UnionHead
+
+FusionModel = ScoreFusion | UnionHead
+
+
+def new_fusion(blocks: Sequence[Block], variant: FusionVariant, *, seed: int = 0) -> FusionModel:
+    """A fusion of a variant with first weights; those of a closed form are zero."""
+    if variant == "ridge":
+        return UnionHead(blocks)
+    return ScoreFusion(blocks, variant, seed=seed)
+
+
+def copy_shared(source: FusionModel, target: FusionModel) -> int:
+    """Copy every weight that both fusions have; returns how many tensors were copied.
+
+    Into a smaller fusion this takes experts out; into a larger one it is a warm start.
+    """
+    theirs = source.named_weights()
+    copied = 0
+    for name, window in target.named_weights().items():
+        if name in theirs and theirs[name].shape == window.shape:
+            window.copy_(theirs[name])
+            copied += 1
+    return copied
+
+
+def fusion_to_bytes(fusion: FusionModel) -> bytes:
+    """Pack the weights as safetensors (float32), named by expert ids."""
+    windows = fusion.named_weights()
+    arrays = {name: window.float().cpu().numpy() for name, window in windows.items()}
+    return arrays_to_bytes(arrays, {})
+
+
+def build_fusion(card: FusionCard, weights: bytes) -> FusionModel:
+    """Build the fusion that a card describes, ready to predict.
+
+    Raises:
+        EchoFedError: CHECKPOINT_CORRUPT where weights and card do not belong together.
+    """
+    fusion = new_fusion(card.blocks, card.variant)
+    arrays, _ = arrays_from_bytes(weights)
+    windows = fusion.named_weights()
+    same_shapes = {name: array.shape for name, array in arrays.items()} == {
+        name: tuple(window.shape) for name, window in windows.items()
+    }
+    if sha256_hex(weights) != card.weights_sha256 or fusion.views != card.views or not same_shapes:
+        raise EchoFedError(
+            Code.CHECKPOINT_CORRUPT,
+            f"weights of {card.id} do not fit their card",
+            "fetch the fusion again",
+        )
+    for name, window in windows.items():
+        window.copy_(torch.from_numpy(arrays[name]))
+    return fusion.eval()
