@@ -21,7 +21,7 @@ NEAR_PX = 1.6
 _SIDES_DEG = np.arange(3.0, 70.0, 0.5)  # of a side from straight down
 _RUN, _DENSE = 6, 3  # tissue begins where so many of so many pixels are lit; a tick does not
 _STRAY = 1.5  # what a row that begins before an edge costs, against one that begins on it
-_BEAMS, _SAMPLES = 96, 320  # of the polar picture in which arcs are looked for
+_BEAMS, _SAMPLES = 80, 240  # of the polar picture in which arcs are looked for
 _FAR_ROOM = 1.15  # arcs are looked for as far beyond the deepest tissue
 _NEAR_QUANTILE = 0.2  # of the beams' first tissue: a near field is dark more often than noisy
 _BESIDE = 20  # pixels beside a side in which a banner goes on
@@ -70,7 +70,8 @@ def far_ends(parameters: Points, tissue_HW: Mask, reach: float) -> Points:
     """Angle and radius of the last tissue of each beam that has any."""
     angles, lit = _beams(parameters, tissue_HW, reach)
     found = _first_dense(lit[:, ::-1])
-    radius = reach * (1.0 - (found[:, 1] - 0.5) / (_SAMPLES - 1))
+    radii = _radii(parameters, reach)
+    radius = radii[-1] - (found[:, 1] - 0.5) * (radii[1] - radii[0])
     return np.stack([angles[found[:, 0].astype(int)], radius], axis=1)
 
 
@@ -91,7 +92,8 @@ def near_radius(parameters: Points, lit_HW: Mask) -> float:
     found = _first_dense(lit[8:-8])
     if not len(found):
         return 0.0
-    return float(np.quantile(found[:, 1], _NEAR_QUANTILE) * far / (_SAMPLES - 1))
+    radii = _radii(parameters, float(far))
+    return float(np.quantile(radii[found[:, 1].astype(int)], _NEAR_QUANTILE))
 
 
 def edge_points(parameters: Points, begins: Begins, tissue_HW: Mask, reach: float) -> Points:
@@ -183,11 +185,16 @@ def _side(points_rc: Points) -> tuple[float, float] | None:
     return (float(offset), float(-slope)) if slope < -0.02 else None
 
 
+def _radii(parameters: Points, reach: float) -> Points:
+    """Of a beam's samples, from where beams enter the picture."""
+    return np.linspace(max(0.0, -float(parameters[0])), reach, _SAMPLES)
+
+
 def _beams(parameters: Points, lit_HW: Mask, reach: float) -> tuple[Points, Mask]:
     """Angles (B,) and the picture along them, nearest pixel, (B, S)."""
     row, column, left, right = parameters[:4]
     angles = np.linspace(left, right, _BEAMS + 2)[1:-1]
-    radii = np.linspace(0.0, reach, _SAMPLES)
+    radii = _radii(parameters, reach)
     rows = np.rint(row + np.cos(angles)[:, None] * radii).astype(np.int64)
     columns = np.rint(column + np.sin(angles)[:, None] * radii).astype(np.int64)
     height, width = lit_HW.shape

@@ -55,8 +55,7 @@ def tissue_of(frames_THW: NDArray[np.uint8]) -> Tissue:
     joined = max(1, -(-max(frames_THW.shape[1:]) // _FINE))
     peak = frames_THW[chosen].max(axis=0) if len(chosen) > 1 else frames_THW[0]
     black = int(np.bincount(peak[::2, ::2].ravel(), minlength=256)[:64].argmax())
-    differs = np.abs(np.arange(256) - black) > _LIT
-    lit = _join(differs[peak], joined)
+    lit = _join((peak > black + _LIT) | (peak < max(0, black - _LIT)), joined)
     if len(chosen) > 3:
         moving = _join(peak - frames_THW[chosen].min(axis=0) > _LIT, joined)
         lit = lit & moving if moving.mean() > _MIN_MOVING else lit
