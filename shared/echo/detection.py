@@ -1,6 +1,6 @@
 """Sector detection: where the ultrasound fan lies in a clip, from its pixels and its 2-D region.
 
-The largest solid component says where tissue is, its own edges what fan or rectangle it fills. Where
+The largest solid component says where tissue is, its edges what fan or rectangle it fills. Where
 neither fits and the scanner says that the region is 2-D, the component's convex hull is taken.
 """
 
@@ -32,7 +32,7 @@ _CLEAN = max(DENSITIES)
 _MAX_BESIDE = 0.02  # of the screen; more beside a rectangle is the picture a trace was taken from
 _SURE = 0.75  # of a fan; sparser tissue is not looked at then
 _MIN_AREA = 0.04  # of the region; less is a logo or a trace
-_MIN_COVER = 0.8  # share of the component that lies in the fan
+_SPILL = 0.06  # share of the component outside the fan, for each cell by which gaps were closed
 _MIN_FILL = 0.2  # share of the fan that is solid
 _MIN_HELD = 0.25  # share of the fan's edges on which tissue begins, their geometric mean
 _AREA_POWER = 0.25  # of two fits the larger one wins unless it is clearly worse
@@ -153,7 +153,7 @@ def _fit(tissue: Tissue, density: float) -> _Trial:
     mask = _scale(fan, 1 / tissue.cell).mask((solid.shape[0], solid.shape[1]))
     cover = float((solid & mask).sum() / solid.sum())
     fill = float(((solid | all_solid) & mask).sum() / max(1, mask.sum()))
-    is_good = cover >= _MIN_COVER and fill >= _MIN_FILL and held >= _MIN_HELD
+    is_good = cover >= 1 - _SPILL * DENSITIES[density] and fill >= _MIN_FILL and held >= _MIN_HELD
     return replace(plain, fan=fan, confidence=cover * held**0.5) if is_good else plain
 
 

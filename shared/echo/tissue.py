@@ -18,6 +18,7 @@ DENSITIES = {0.75: 1, 0.3: 2, 0.15: 3}
 _MAX_FRAMES = 12  # frames looked at; more change nothing
 _FINE = 400  # longest side to which pixels are joined before anything is looked for
 _GRID = 120  # longest side of the grid on which components are found
+_MARGIN, _DARK = 4, 64  # pixels of the rim; its black is darker than that
 _LIT = 5  # grey levels from the screen's own black
 _PATCH, _EVEN = 4, 1  # joined pixels along a patch of a panel, and its range of grey levels
 _RIM = 4  # cells around the grid, so that closing works at its rim too
@@ -54,7 +55,7 @@ def tissue_of(frames_THW: NDArray[np.uint8]) -> Tissue:
     chosen = np.unique(np.linspace(0, len(frames_THW) - 1, _MAX_FRAMES).round().astype(int))
     joined = max(1, -(-max(frames_THW.shape[1:]) // _FINE))
     peak = frames_THW[chosen].max(axis=0) if len(chosen) > 1 else frames_THW[0]
-    black = int(np.bincount(peak[::2, ::2].ravel(), minlength=256)[:64].argmax())
+    black = _black(peak)
     lit = _join((peak > black + _LIT) | (peak < max(0, black - _LIT)), joined)
     if len(chosen) > 3:
         moving = _join(peak - frames_THW[chosen].min(axis=0) > _LIT, joined)
@@ -78,6 +79,17 @@ def solid_components(share: NDArray[np.float64], density: float) -> tuple[Mask, 
     sizes[0] = 0
     largest: Mask = ndimage.binary_fill_holes((labels == sizes.argmax()) & opened)
     return largest, opened
+
+
+def _black(grey_HW: NDArray[np.uint8]) -> int:
+    """The dark level that is most frequent in the picture and along its rim, taken together.
+
+    Alone, the picture's could be the noise of deep tissue, and the rim's a banner's paper.
+    """
+    rims = grey_HW[:_MARGIN], grey_HW[-_MARGIN:], grey_HW[:, :_MARGIN], grey_HW[:, -_MARGIN:]
+    along_rim = np.bincount(np.concatenate(rims, axis=None), minlength=_DARK)[:_DARK]
+    within = np.bincount(grey_HW[::2, ::2].ravel(), minlength=_DARK)[:_DARK]
+    return int((along_rim * within).argmax())
 
 
 def _join(mask: Mask, step: int) -> Mask:

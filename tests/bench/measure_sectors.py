@@ -1,8 +1,8 @@
 """How well sectors are found, on the phantom and on real pictures, into sectors.csv.
 
-Run with ``ECHOFED_REAL_DATA`` set: ``python tests/bench/measure_sectors.py``. Half a minute on
-two idle cores. Hand-drawn outlines stand in tte47_sectors.csv; the phantom's hearts and the CAMUS patients
-are none that the detector was tuned on.
+Run with ``ECHOFED_REAL_DATA`` set: ``python tests/bench/measure_sectors.py``. Half a minute of
+one core. Hand-drawn outlines stand in tte47_sectors.csv; on the phantom's hearts and the CAMUS
+patients nothing was tuned.
 """
 
 import csv
@@ -38,6 +38,7 @@ MUSCLE_BOX = (24, 208, 44, 276)  # drawn by eye on the full screens of "dataset 
 
 Pixels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
+Result = tuple[float, float, bool, bool]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +56,7 @@ class Case:
 def main() -> None:
     """Measure all sets and the speed, and write the table."""
     real = Path(os.environ["ECHOFED_REAL_DATA"])
-    found: dict[tuple[str, str], list[tuple[float, float, bool]]] = {}
+    found: dict[tuple[str, str], list[Result]] = {}
     stills = []
     with progress("sectors", None) as advance:
         for case in _cases(real):
@@ -149,23 +150,23 @@ def _linear(folder: Path) -> Iterator[Case]:
         yield Case("muscle, full screen, linear", "real", pixels[None], mask)
 
 
-def _measure(case: Case) -> tuple[float, float, bool]:
-    """IoU (0 where refused), mean error of both angles (NaN without truth), refused."""
+def _measure(case: Case) -> Result:
+    """IoU (0 where refused), mean error of both angles (NaN without truth), refused, has a fan."""
     sector = detect_sector(case.pixels_THW, case.region)
     if sector is None:
-        return 0.0, np.nan, True
+        return 0.0, np.nan, True, False
     error = np.nan
     if case.fan is not None and sector.fan is not None:
         left = abs(sector.fan.angle_min_deg - case.fan.angle_min_deg)
         error = (left + abs(sector.fan.angle_max_deg - case.fan.angle_max_deg)) / 2
     if case.mask_HW is None:
-        return np.nan, error, False
+        return np.nan, error, False, sector.fan is not None
     both, either = sector.mask_HW & case.mask_HW, sector.mask_HW | case.mask_HW
-    return float(both.sum() / either.sum()), error, False
+    return float(both.sum() / either.sum()), error, False, sector.fan is not None
 
 
-def _row(name: str, origin: str, results: list[tuple[float, float, bool]]) -> dict[str, Any]:
-    iou, error, refused = (
+def _row(name: str, origin: str, results: list[Result]) -> dict[str, Any]:
+    iou, error, refused, fans = (
         np.array(column, dtype=np.float64) for column in zip(*results, strict=True)
     )
     has_truth = not np.isnan(iou).any() and bool(iou.any())
@@ -174,7 +175,7 @@ def _row(name: str, origin: str, results: list[tuple[float, float, bool]]) -> di
         "mean_iou": f"{iou.mean():.4f}" if has_truth else "",
         "p5_iou": f"{np.quantile(iou, 0.05):.4f}" if has_truth else "",
         "median_angle_deg": "" if np.isnan(error).all() else f"{np.nanmedian(error):.3f}",
-        "refused": f"{refused.mean():.4f}",
+        "refused": f"{refused.mean():.4f}", "with_fan": f"{fans.mean():.4f}",
     }  # fmt: skip
 
 
