@@ -27,6 +27,7 @@ _NEAR_QUANTILE = 0.2  # of the beams' first tissue: a near field is dark more of
 _BESIDE = 20  # pixels beside a side in which a banner goes on
 _STEPS = 12  # of the fit; it has settled after six
 _MIN_ROWS = 12  # of a side
+_MIN_OPENING_DEG = 16.0  # less is the rectangle of a linear probe
 _MAX_OPENING_DEG = 120.0  # no probe of the heart opens wider than 100; curved ones do
 
 
@@ -140,7 +141,8 @@ def support(parameters: Points, near: float, points_rc: Points) -> Points:
 def is_fan(parameters: Points) -> bool:
     """Looks down, opens as far as a probe can, and has its apex above its arc."""
     left, right = np.degrees(parameters[2:4])
-    return bool(left < -2 and right > 2 and right - left < _MAX_OPENING_DEG and parameters[4] > 0)
+    opens = _MIN_OPENING_DEG < right - left < _MAX_OPENING_DEG
+    return bool(left < -2 and right > 2 and opens and parameters[4] > 0)
 
 
 def outermost(values_AP: Points) -> tuple[Points, Points]:

@@ -223,4 +223,4 @@ def assert_pictures_are_right(store: SiteStore, manifest: DatasetManifest) -> No
         assert clip.mask_HW is not None
         assert not clip.pixels_THW[:, ~clip.mask_HW].any()
         assert clip.pixels_THW[:, clip.mask_HW].mean() > 10
-        assert clip.mask_HW.mean() > 0.05
+        assert clip.mask_HW.mean() > 0.04  # a DICOM file is black but for its near field
