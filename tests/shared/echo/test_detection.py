@@ -131,6 +131,18 @@ def test_a_black_or_written_screen_has_no_sector(seed: int) -> None:
     assert detect_sector(black, None) is None
 
 
+def test_any_picture_has_a_sector_of_its_size_or_none(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    for number in range(60):
+        largest = 12 if number % 2 else 160
+        size = (int(rng.integers(1, largest)), int(rng.integers(1, largest)))
+        fan = Fan((rng.uniform(-200, 100), rng.uniform(0, 160)), -40.0, 60.0, 20.0, 300.0)
+        lit = fan.mask(size) if number % 3 else rng.random(size) < 0.4
+        pixels = (rng.integers(0, 256, (1 + number % 5, *size)) * lit).astype(np.uint8)
+        found = detect_sector(pixels, Region(0, size[0], 0, size[1]) if number % 7 else None)
+        assert found is None or (found.mask_HW.shape == size and 0.0 < found.confidence <= 1.0)
+
+
 def test_the_mask_never_leaves_the_region(seed: int) -> None:
     fan = Fan((8.0, 160.0), -37.0, 37.0, 4.0, 220.0)
     region = Region(30, 215, 40, 290)
