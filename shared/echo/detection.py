@@ -125,7 +125,8 @@ def _find_hull(
     found: list[_Trial], tissue: Tissue, region: Region, size_HW: tuple[int, int]
 ) -> SectorMask | None:
     """The convex hull of the most solid component: panoramic pictures, fans cut at the rim."""
-    hull = max(found, key=lambda trial: trial.solidity)
+    # the sparsest component is left out: its closed gaps reach the words beside it
+    hull = max(found[:2], key=lambda trial: trial.solidity)
     if hull.solidity < MIN_CONFIDENCE:
         return None
     cell = tissue.cell * tissue.joined

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from shared.echo.outline import begins_of, fit_far, fit_sides, near_radius, outermost, support
+from shared.echo.outline import (
+    begins_of,
+    fit_far,
+    fit_sides,
+    is_fan,
+    near_radius,
+    outermost,
+    support,
+)
 from shared.echo.sector import Fan
 
 SIZE = (300, 400)
@@ -71,3 +79,12 @@ def test_a_whole_outline_is_held_and_half_of_one_half() -> None:
     assert whole[0] > 0.95
     assert half[0] == pytest.approx(whole[0] / 2, abs=0.05)
     assert (whole[1:] == 0.0).all()
+
+
+@pytest.mark.parametrize(
+    ("left_deg", "right_deg", "is_one"),
+    [(-37, 37, True), (-3, 40, True), (-6, 5, False), (-1, 60, False), (-70, 70, False)],
+)
+def test_a_fan_opens_as_a_probe_can(left_deg: int, right_deg: int, is_one: bool) -> None:
+    parameters = np.array([0.0, 100.0, *np.radians([left_deg, right_deg]), 200.0])
+    assert is_fan(parameters) is is_one
