@@ -35,6 +35,8 @@ _MIN_AREA = 0.04  # of the region; less is a logo or a trace
 _SPILL = 0.06  # share of the component outside the fan, for each cell by which gaps were closed
 _MIN_FILL = 0.2  # share of the fan that is solid
 _MIN_HELD = 0.25  # share of the fan's edges on which tissue begins, their geometric mean
+_MIN_ARC = 0.28  # share of the far arc alone; the humps of a spectrum have sides, but a flat base
+_MIN_WHOLE = 0.6  # share of all that is solid on the screen; less is one hump of several
 _AREA_POWER = 0.25  # of two fits the larger one wins unless it is clearly worse
 _ON_SCREEN = 0.8  # share of a fan that lies in its region; spectra and M-mode fit only larger ones
 _REACH = 3.0  # joined pixels from the outline within which tissue is fitted
@@ -150,16 +152,19 @@ def _fit(tissue: Tissue, density: float) -> _Trial:
     found = _fit_fan(tissue, solid, all_solid)
     if found is None:
         return plain
-    fan, held = found
+    fan, seen = found
+    held = float(seen.prod() ** (1 / 3))
     mask = _scale(fan, 1 / tissue.cell).mask((solid.shape[0], solid.shape[1]))
     cover = float((solid & mask).sum() / solid.sum())
     fill = float(((solid | all_solid) & mask).sum() / max(1, mask.sum()))
-    is_good = cover >= 1 - _SPILL * DENSITIES[density] and fill >= _MIN_FILL and held >= _MIN_HELD
+    whole = float((all_solid & mask).sum() / max(1, all_solid.sum()))
+    is_seen = fill >= _MIN_FILL and held >= _MIN_HELD and seen[2] >= _MIN_ARC
+    is_good = is_seen and cover >= 1 - _SPILL * DENSITIES[density] and whole >= _MIN_WHOLE
     return replace(plain, fan=fan, confidence=cover * held**0.5) if is_good else plain
 
 
-def _fit_fan(tissue: Tissue, solid: Mask, all_solid: Mask) -> tuple[Fan, float] | None:
-    """The fan around a component, and how much of its edges is seen.
+def _fit_fan(tissue: Tissue, solid: Mask, all_solid: Mask) -> tuple[Fan, Points] | None:
+    """The fan around a component, and how much of its sides and its far arc is seen.
 
     The largest component alone tells the sides; below a dark band tissue may go on in others.
     """
@@ -177,10 +182,10 @@ def _fit_fan(tissue: Tissue, solid: Mask, all_solid: Mask) -> tuple[Fan, float] 
         return None
     near = near_radius(parameters, tissue.lit_HW)
     points_rc = edge_points(parameters, begins, deep_HW, _REACH)
-    held = float(support(parameters, near, points_rc).prod() ** (1 / 3))
+    seen = support(parameters, near, points_rc)
     row, column, left, right, far = (float(value) for value in parameters)
     angles_deg = float(np.degrees(left)), float(np.degrees(right))
-    return Fan((row, column), *angles_deg, near, far), held
+    return Fan((row, column), *angles_deg, near, far), seen
 
 
 def _hull(solid: Mask) -> Points:

@@ -113,6 +113,16 @@ def test_a_trace_below_its_picture_is_no_linear_probe(seed: int) -> None:
     assert detect_sector(speckle(mask_HW, 1, seed), None) is None
 
 
+def test_a_spectrum_is_no_sector(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    for beats in range(2, 8):
+        wave = np.abs(np.sin(np.linspace(0.0, np.pi * beats, 560) + rng.uniform(0, 3))) ** 3
+        mask_HW = np.zeros((480, 640), dtype=np.bool_)
+        for column, height in enumerate((20 + 140 * wave).astype(int)):
+            mask_HW[350 - height : 350, 40 + column] = True
+        assert detect_sector(speckle(mask_HW, 1, seed), None) is None
+
+
 def test_a_panoramic_picture_gets_its_hull_only_where_the_region_is_declared(seed: int) -> None:
     rows, columns = np.mgrid[: SIZE[0], : SIZE[1]]
     middle = 110.0 + 40.0 * np.cos(columns / 60.0)
