@@ -182,7 +182,8 @@ def _fit_fan(tissue: Tissue, solid: Mask, all_solid: Mask) -> tuple[Fan, Points]
         return None
     near = near_radius(parameters, tissue.lit_HW)
     points_rc = edge_points(parameters, begins, deep_HW, _REACH)
-    seen = support(parameters, near, points_rc)
+    height, width = tissue.lit_HW.shape
+    seen = support(parameters, near, points_rc, (height, width))
     row, column, left, right, far = (float(value) for value in parameters)
     angles_deg = float(np.degrees(left)), float(np.degrees(right))
     return Fan((row, column), *angles_deg, near, far), seen

@@ -127,13 +127,20 @@ def fit_fan_outline(start: Points, points_rc: Points) -> Points:
     return fitted
 
 
-def support(parameters: Points, near: float, points_rc: Points) -> Points:
-    """Share of the left side, of the right side and of the far arc on which tissue begins, (3,)."""
+def support(parameters: Points, near: float, points_rc: Points, size_HW: tuple[int, int]) -> Points:
+    """Share of the left side, of the right side and of the far arc on which tissue begins, (3,).
+
+    Of an arc that the picture cuts, what lies on the picture counts, but no less than a quarter.
+    """
     distance, jacobian = _outside(parameters, points_rc)
-    _, _, left, right, far = parameters
+    row, column, left, right, far = parameters
     is_near = np.abs(distance) < NEAR_PX
-    counts = np.array([(is_near & (jacobian[:, column] != 0)).sum() for column in (2, 3, 4)])
-    lengths = np.array([(far - near) * np.cos(left), (far - near) * np.cos(right), _BEAMS])
+    counts = np.array([(is_near & (jacobian[:, place] != 0)).sum() for place in (2, 3, 4)])
+    angles = np.linspace(left, right, _BEAMS)
+    rows, columns = row + far * np.cos(angles), column + far * np.sin(angles)
+    is_shown = (rows < size_HW[0] - 1) & (columns > 0) & (columns < size_HW[1] - 1)
+    arc = max(_BEAMS / 4, int(is_shown.sum()))
+    lengths = np.array([(far - near) * np.cos(left), (far - near) * np.cos(right), arc])
     shares: Points = np.minimum(1.0, counts / np.maximum(1.0, lengths))
     return shares
 

@@ -74,8 +74,8 @@ def test_a_whole_outline_is_held_and_half_of_one_half() -> None:
     left_rc = np.stack(
         [12.0 + radius * np.cos(parameters[2]), 200.0 + radius * np.sin(parameters[2])], axis=1
     )
-    whole = support(parameters, 3.0, left_rc)
-    half = support(parameters, 3.0, left_rc[::2])
+    whole = support(parameters, 3.0, left_rc, SIZE)
+    half = support(parameters, 3.0, left_rc[::2], SIZE)
     assert whole[0] > 0.95
     assert half[0] == pytest.approx(whole[0] / 2, abs=0.05)
     assert (whole[1:] == 0.0).all()
