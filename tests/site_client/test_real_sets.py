@@ -111,7 +111,7 @@ def assert_pictures_are_right(store: SiteStore, name: str) -> None:
         assert clip.mask_HW.shape == clip.pixels_THW.shape[1:]
         assert not clip.pixels_THW[:, ~clip.mask_HW].any()
         assert clip.pixels_THW[:, clip.mask_HW].mean() > 10
-        assert clip.mask_HW.mean() > 0.05
+        assert clip.mask_HW.mean() > 0.04
         if clip.fan is not None:
             middle_deg = (clip.fan.angle_min_deg + clip.fan.angle_max_deg) / 2
             depth_px = (clip.fan.radius_min_px + clip.fan.radius_max_px) / 2
