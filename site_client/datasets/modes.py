@@ -52,6 +52,8 @@ def mode_of(clip: RawClip, sector: SectorMask | None) -> Mode:
             return trace
     if not clip.declared and not clip.regions:
         undeclared = _trace_mode(clip.pixels_THW[0], sector)
+        if undeclared == "m_mode" and _flows(clip, np.ones(clip.pixels_THW.shape[1:], np.bool_)):
+            return "colour"  # a linear probe's picture whose edges were not found
         if undeclared is not None:
             return undeclared
     return "colour" if "colour" in clip.declared or _shows_flow(clip, sector) else "b_mode"
@@ -64,6 +66,11 @@ def _shows_flow(clip: RawClip, sector: SectorMask | None) -> bool:
         inside_HW = sector.mask_HW
     for region in clip.regions if sector is None else ():
         inside_HW[region.slices()] = True
+    return _flows(clip, inside_HW)
+
+
+def _flows(clip: RawClip, inside_HW: NDArray[np.bool_]) -> bool:
+    """Whether a share of these pixels has another colour than the rest of them."""
     inside = thinned(inside_HW)
     least = _MIN_FLOW * inside.sum()
     return least > 0 and any(

@@ -669,7 +669,7 @@ def test_real_files_are_ingested_and_their_names_stay_behind(
     report = ingest(real_data / "dicom_us", store, plain, settings, now=NOW)
     assert len(report.manifest.clips) >= 3
     held = [drop for drop in report.dropped if drop.code == "TEXT_FOUND"]
-    assert len(held) >= 3  # three show the scanner's own words inside what is taken for the sector
+    assert len(held) >= 2  # two show the scanner's own words inside what is taken for the sector
     codes = {drop.code for drop in report.dropped}
     assert codes <= {"SECTOR_EMPTY", "TEXT_FOUND", "MODE_UNWANTED"}
     stored = everything_under(store.root).lower()
