@@ -58,13 +58,34 @@ def write_bytes(path: Path, data: bytes) -> None:
         os.replace(name, path)
     except OSError as error:
         Path(name).unlink(missing_ok=True)
-        if error.errno in _NO_SPACE:
-            raise EchoFedError(
-                Code.DISK_FULL,
-                f"no space left to write {path.name} ({len(data)} bytes)",
-                "free some space and run the same command again; nothing was lost",
-            ) from error
+        _tell_no_space(error, path, len(data))
         raise
+
+
+def append_bytes(path: Path, data: bytes) -> None:
+    """Add to the end of a file, for what may be cut off: a kill may leave a part of it.
+
+    Raises:
+        EchoFedError: DISK_FULL.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        # 0600, as write_bytes leaves its files
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        with os.fdopen(descriptor, "ab") as file:
+            file.write(data)
+    except OSError as error:
+        _tell_no_space(error, path, len(data))
+        raise
+
+
+def _tell_no_space(error: OSError, path: Path, num_bytes: int) -> None:
+    if error.errno in _NO_SPACE:
+        raise EchoFedError(
+            Code.DISK_FULL,
+            f"no space left to write {path.name} ({num_bytes} bytes)",
+            "free some space and run the same command again; nothing was lost",
+        ) from error
 
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:

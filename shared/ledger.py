@@ -7,7 +7,7 @@ bytes), so that Merkle proofs can be added without rewriting an entry. Floats ar
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -77,33 +77,48 @@ class Ledger:
         Raises:
             EchoFedError: CONFIG_INVALID for a float, DISK_FULL where the file cannot grow.
         """
-        _refuse_floats(body, kind)
+        return self.append_all([(kind, body)], actor=actor)[0]
+
+    def append_all(
+        self, events: Sequence[tuple[str, Mapping[str, Any]]], *, actor: str
+    ) -> list[LedgerEntry]:
+        """Add entries of kind and body, all of them or none.
+
+        Raises:
+            EchoFedError: as ``append``.
+        """
+        for kind, body in events:
+            _refuse_floats(body, kind)
+        added = []
         try:
             with closing(self._connect()) as connection, connection:
                 connection.execute("BEGIN IMMEDIATE")
                 last = connection.execute(
                     "SELECT position, leaf FROM entries ORDER BY position DESC LIMIT 1"
                 ).fetchone()
-                position, previous = (last[0] + 1, last[1]) if last else (0, EMPTY_HEAD)
-                data = rfc8785.dumps(
-                    {
-                        "actor": actor,
-                        "body": dict(body),
-                        "kind": kind,
-                        "position": position,
-                        "previous": previous,
-                        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-                    }
-                )
-                leaf = leaf_hash(data)
-                connection.execute("INSERT INTO entries VALUES (?, ?, ?)", (position, data, leaf))
+                first, previous = (last[0] + 1, last[1]) if last else (0, EMPTY_HEAD)
+                for position, (kind, body) in enumerate(events, start=first):
+                    data = rfc8785.dumps(
+                        {
+                            "actor": actor,
+                            "body": dict(body),
+                            "kind": kind,
+                            "position": position,
+                            "previous": previous,
+                            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+                        }
+                    )
+                    previous = leaf_hash(data)
+                    row = (position, data, previous)
+                    connection.execute("INSERT INTO entries VALUES (?, ?, ?)", row)
+                    added.append(_entry(*row))
         except sqlite3.OperationalError as error:
             if "full" in str(error):
                 raise EchoFedError(
                     Code.DISK_FULL, "no space left for the ledger", "free some space"
                 ) from error
             raise
-        return _entry(position, data, leaf)
+        return added
 
     def entries(self) -> Iterator[LedgerEntry]:
         """All entries from the first on."""

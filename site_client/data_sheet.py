@@ -7,23 +7,36 @@ it from being worked out from the total.
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from shared.echo.manifest import SPLITS, ClipRecord, DatasetManifest
 from shared.echo.ontology import load_ontology
+from site_client.clip_file import ClipFacts
 from site_client.confounds import UNKNOWN, find_shortcuts, levels_of
-from site_client.store import SiteStore, StoredClip
+from site_client.store import SiteStore
 
 Advance = Callable[[int, str], None]
-Groups = Mapping[str, Sequence[ClipRecord]]
 WITHHELD = "withheld"
 """Stands for a count that is large enough, but would give a hidden one away."""
 _WITHHELD_ROW = {"patients": WITHHELD, "clips": None, "frames": None}
 _MAX_GROUPS = 12  # rows of a table of sizes; the rarer ones stand together
 _OTHERS = "others"
 _SHUFFLE_SEED = 0  # the sheet of a content is always the same
+
+
+class Counted(Protocol):
+    """What is counted: a clip of a dataset, or one that was held back."""
+
+    @property
+    def patient(self) -> str: ...
+
+    @property
+    def num_frames(self) -> int: ...
+
+
+Groups = Mapping[str, Sequence[Counted]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,20 +61,24 @@ class Acquisition:
 def read_acquisitions(
     store: SiteStore, manifest: DatasetManifest, advance: Advance
 ) -> list[Acquisition]:
-    """Look at every stored clip, one at a time, in the manifest's order.
+    """Look at the head of every stored clip, one at a time, in the manifest's order.
 
     Raises:
         EchoFedError: CHECKPOINT_CORRUPT where a clip is missing or damaged.
     """
     found = []
     for record in manifest.clips:
-        found.append(_acquisition(store.clip(manifest.id, record)))
+        found.append(_acquisition(store.facts(manifest.id, record)))
         advance(1, "")
     return found
 
 
 def describe(
-    manifest: DatasetManifest, acquisitions: Sequence[Acquisition], *, minimum: int
+    manifest: DatasetManifest,
+    acquisitions: Sequence[Acquisition],
+    *,
+    minimum: int,
+    waiting: Sequence[Counted] = (),
 ) -> dict[str, Any]:
     """The data sheet as one document.
 
@@ -69,6 +86,7 @@ def describe(
         manifest: of the dataset.
         acquisitions: of its clips, in the same order.
         minimum: counts of fewer patients are hidden.
+        waiting: clips that were held back from it until a person decides.
     """
     clips = manifest.clips
     labels = _labels(manifest, minimum)
@@ -95,6 +113,7 @@ def describe(
         "frame_time_ms": _spread([a.frame_time_ms for a in acquisitions]),
         "mm_per_pixel": _spread([a.mm_per_pixel for a in acquisitions]),
         "labels_not_judged": _rare_labels(clips, minimum),
+        "waiting_for_review": count_groups({"": waiting}, minimum)[""],
         "possible_shortcuts": _shortcuts(manifest, acquisitions, minimum),
     }
 
@@ -222,10 +241,10 @@ def _shortcuts(
     ]
 
 
-def _acquisition(clip: StoredClip) -> Acquisition:
-    num_frames, rows, columns = clip.pixels_THW.shape
+def _acquisition(clip: ClipFacts) -> Acquisition:
+    num_frames, rows, columns = clip.size_THW
     spacing = clip.mm_per_pixel[0] if clip.mm_per_pixel else None
-    sector = "none" if clip.mask_HW is None else "outline" if clip.fan is None else "fan"
+    sector = "none" if not clip.has_mask else "outline" if clip.fan is None else "fan"
     return Acquisition(
         size=f"{rows}x{columns}",
         num_frames=num_frames,
@@ -236,7 +255,7 @@ def _acquisition(clip: StoredClip) -> Acquisition:
     )
 
 
-def _shape(clip: StoredClip) -> str:
+def _shape(clip: ClipFacts) -> str:
     if clip.fan is None:
         return UNKNOWN
     opening = round((clip.fan.angle_max_deg - clip.fan.angle_min_deg) / 10) * 10

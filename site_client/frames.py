@@ -17,7 +17,8 @@ from shared.echo.manifest import SPLITS, ClipRecord, DatasetManifest, Split
 from shared.echo.ontology import load_ontology
 from shared.errors import Code, EchoFedError
 from site_client.augment.geometry import MaskedFrames
-from site_client.store import SiteStore, StoredClip
+from site_client.clip_file import StoredClip
+from site_client.store import SiteStore
 
 Number = TypeVar("Number", bound=np.integer)
 

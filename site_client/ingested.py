@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shared.echo.manifest import SPLITS, DatasetManifest
+from shared.errors import Code
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class IngestReport:
 
     Args:
         num_ignored: files in the folder that are not of this source.
+        num_known: files of clips that were done before and not read again.
         removed: header elements removed, by kind.
     """
 
@@ -35,6 +37,7 @@ class IngestReport:
     dropped: tuple[Dropped, ...]
     num_files: int
     num_ignored: int
+    num_known: int
     removed: dict[str, int]
     changed: bool
 
@@ -45,6 +48,9 @@ class IngestReport:
             "dataset": self.manifest.id,
             "files": self.num_files,
             "ignored": self.num_ignored,
+            "known": self.num_known,
+            "copies": sum(drop.code == Code.ALREADY_EXISTS.name for drop in self.dropped),
+            "held": sum(drop.code == Code.TEXT_FOUND.name for drop in self.dropped),
             "ingested": len(clips),
             "frames": sum(clip.num_frames for clip in clips),
             "without_mask": sum(not clip.has_mask for clip in clips),
@@ -58,6 +64,8 @@ class IngestReport:
             "source": self.manifest.source,
             "licence": self.manifest.licence,
             "kept_pixels": self.manifest.kept_pixels,
+            "label_map_sha256": self.manifest.label_map_sha256,
+            "label_map_signed": self.manifest.is_signed,
             "header_elements_removed": self.removed,
             "dropped": dict(sorted(Counter(drop.code for drop in self.dropped).items())),
             "content_sha256": self.manifest.content_hash(),

@@ -14,7 +14,7 @@ import yaml
 
 from shared.echo.ontology import ONTOLOGY_VERSION, load_ontology
 from shared.errors import Code, EchoFedError
-from site_client.datasets.labels import LabelRow, read_label_rows
+from site_client.datasets.labels import LabelRow, are_label_columns, read_label_table
 
 _NEAREST = 4
 _LIKENESS = 0.5  # below it the letters agree by chance
@@ -28,13 +28,24 @@ _HEAD = f"""\
 #   "label": [VIEW, VIEW]    one of these, the label does not say which
 #   "label": []              no view: its clips are kept and not learnt from
 # A label that occurs and has no line in force is refused by ingest.
-#
-# Read and confirmed by (name):
-# On (date):
+labels:
 """
-_TAIL = """
-# The site's views that no proposal above covers. Note behind each what holds here, for the record:
-# never imaged | imaged, not annotated | folded into the label ...
+_NEVER = """
+# Views that no proposal above covers. Take the '#' away before those that are NEVER IMAGED here; a
+# group such as doppler stands for all views below it. What stays behind '#' says nothing.
+never_images:
+"""
+_FOLDS = """
+# Views that are imaged and recorded under the label of another view, one a line:
+#  SC-SAX: "label"
+folds:
+"""
+_SIGNED = """
+# Who read every line above, and when (2026-01-31). Stays at the site; ingest refuses real data
+# under a map that nobody signed.
+signed:
+  by:
+  date:
 """
 
 
@@ -68,7 +79,7 @@ def find_labels_file(path: Path) -> Path:
         raise EchoFedError(
             Code.CONFIG_MISSING,
             "the folder has no CSV with the columns file and label",
-            "give the CSV itself, or start it with the line file,label",
+            "give the CSV itself, or start it with the line file,label or sop_uid,label",
         )
     raise EchoFedError(
         Code.CONFIG_INVALID, f"the folder has {len(found)} CSVs with labels", "give one of them"
@@ -79,10 +90,9 @@ def propose_views(path: Path) -> tuple[Proposal, ...]:
     """A proposal for each label of a CSV, the most frequent first.
 
     Raises:
-        EchoFedError: what ``read_label_rows`` raises, FRAMES_MISSING where no row has a label.
+        EchoFedError: what ``read_label_table`` raises, FRAMES_MISSING where no row has a label.
     """
-    rows = read_label_rows(path, path.parent)
-    counts = count_labels(rows.values())
+    counts = count_labels(read_label_table(path, path.parent).rows())
     if not counts:
         raise EchoFedError(
             Code.FRAMES_MISSING, f"no row of {path.name} has a label", "fill the column label"
@@ -97,15 +107,15 @@ def count_labels(rows: Iterable[LabelRow]) -> Counter[str]:
 
 
 def draft_map(proposals: Sequence[Proposal]) -> str:
-    """The YAML to sign; ``read_label_map`` refuses it as it is and takes it line by line."""
+    """The YAML to sign; ``read_site_map`` refuses it as it is and takes it line by line."""
     views = load_ontology().views
     lines = [_HEAD]
     for proposal in proposals:
-        lines.append(f"# {_number(proposal.num_files)}: {_reason(proposal)}")
-        lines.append(f"#{_scalar(proposal.label)}: {proposal.view or _UNDECIDED}\n")
-    lines.append(_TAIL)
-    lines += [f"# {leaf} ({views[leaf].name}):" for leaf in _uncovered(proposals)]
-    return "\n".join(lines) + "\n"
+        lines.append(f"#  # {_number(proposal.num_files)}: {_reason(proposal)}")
+        lines.append(f"#  {_scalar(proposal.label)}: {proposal.view or _UNDECIDED}\n")
+    lines.append(_NEVER)
+    lines += [f"#  - {leaf}  # {views[leaf].name}" for leaf in _uncovered(proposals)]
+    return "\n".join(lines) + "\n" + _FOLDS + _SIGNED
 
 
 def _propose(label: str, num_files: int) -> Proposal:
@@ -148,4 +158,4 @@ def _number(files: int) -> str:
 def _starts_as_labels(path: Path) -> bool:
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         columns = {name.strip().strip('"') for name in file.readline().split(",")}
-    return {"file", "label"} <= columns
+    return are_label_columns(columns)

@@ -1,12 +1,14 @@
-"""A verdict as a picture: the frame with its sector, bars of probability and of id scores."""
+"""A frame as a picture: with a verdict and its bars, or with the boxes of what may be text."""
 
+from collections.abc import Sequence
 from io import BytesIO
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from shared.echo.verdict import Verdict
-from site_client.store import StoredClip
+from site_client.clip_file import StoredClip
+from site_client.text import TextBox
 
 _HEIGHT = 480  # px of the picture
 _PANEL = 380  # px of the column of bars
@@ -26,6 +28,21 @@ def draw_overlay(clip: StoredClip, verdict: Verdict) -> bytes:
     _draw_panel(ImageDraw.Draw(canvas), verdict, left=frame.width + _MARGIN)
     out = BytesIO()
     canvas.save(out, "PNG")
+    return out.getvalue()
+
+
+def draw_boxes(clip: StoredClip, boxes: Sequence[TextBox]) -> bytes:
+    """Draw the middle frame with boxes around what may be text, as PNG."""
+    frame = _frame_with_sector(clip)
+    scale = frame.height / clip.pixels_THW.shape[1]
+    pen = ImageDraw.Draw(frame)
+    for box in boxes:
+        corner = box.column_start * scale - 2, box.row_start * scale - 2
+        pen.rectangle(
+            (*corner, box.column_end * scale + 1, box.row_end * scale + 1), outline=_AMBER
+        )
+    out = BytesIO()
+    frame.save(out, "PNG")
     return out.getvalue()
 
 

@@ -13,13 +13,14 @@ from shared.errors import Code, EchoFedError
 from shared.models.fused import FusionOutput
 from shared.models.fusion import ScoreFusion
 from shared.models.fusion_weights import FusionModel
+from site_client.clip_file import StoredClip
 from site_client.datasets import SOURCES
 from site_client.datasets.listing import source_of
 from site_client.deidentify import KeptPixels, deidentify
 from site_client.evaluate import Council, open_council, open_expert
 from site_client.extract import look_at
 from site_client.frames import squeeze_pixels
-from site_client.store import SiteStore, StoredClip
+from site_client.store import SiteStore
 from site_client.training.batches import normalised
 
 _BATCH = 64  # frames in a forward pass; changes the speed, not the result

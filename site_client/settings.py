@@ -1,9 +1,9 @@
 """Settings of a site: site.yaml, one class per component."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from shared.settings import Settings
 
@@ -16,12 +16,39 @@ class IngestSettings(Settings):
 
     keep_pixels: Literal["sector", "region", "screen"] = "sector"
     """What stays: the fan, the scanner's 2-D region, or the screen (phantom or public data)."""
+    accept_unsigned_map: bool = False
+    """Take a label map of real data that nobody has signed."""
+    text: Literal["quarantine", "blank", "keep"] = "quarantine"
+    """Clips with text in the sector (or the kept region): held, blanked, or kept (phantom only)."""
+    modes: Annotated[
+        tuple[Literal["b_mode", "colour", "spectral", "m_mode"], ...], Field(min_length=1)
+    ] = ("b_mode",)
+    """Kinds of clips that are wanted; spectra and M-mode keep their pixels with region only."""
     val_fraction: Fraction = 0.1
     """Share of the patients in the validation split."""
     test_fraction: Fraction = 0.25
     """Share of the patients in the test split."""
     workers: Positive = 1
     """Processes that read files."""
+
+
+class ReceiveSettings(Settings):
+    """TLS of the C-STORE receiver (PS3.15 B); paths are relative to the settings file."""
+
+    certificate: Path | None = None
+    """Certificate of this receiver with its chain (PEM); absent for no TLS."""
+    key: Path | None = None
+    """Its private key (PEM, mode 600)."""
+    senders: Path | None = None
+    """Authorities (PEM) of which every sender must show a certificate; absent for any sender."""
+
+    @model_validator(mode="after")
+    def _come_together(self) -> Self:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key come together")
+        if self.senders is not None and self.certificate is None:
+            raise ValueError("senders can be asked for certificates over TLS only: set certificate")
+        return self
 
 
 class BackMixSettings(Settings):
@@ -102,6 +129,7 @@ class SiteSettings(Settings):
     """Where the site keeps its state; relative to the settings file."""
     centre: CentreSettings | None = None
     """Absent at a standalone site."""
+    receive: ReceiveSettings = ReceiveSettings()
     ingest: IngestSettings = IngestSettings()
     expert: ExpertSettings = ExpertSettings()
     extract: ExtractSettings = ExtractSettings()

@@ -1,52 +1,35 @@
 """The folder of a site: datasets, experts, fusions, ledger and secret key, each in its place."""
 
 import difflib
-import json
 import logging
 import os
 import re
 import secrets
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shared.echo.expert import CARD_FILE, WEIGHTS_FILE, ExpertCard, read_expert_card
-from shared.echo.frame import MillimetresPerPixel
 from shared.echo.manifest import ClipRecord, DatasetManifest, load_manifest, save_manifest
-from shared.echo.sector import Fan
 from shared.errors import Code, EchoFedError
-from shared.files import load_arrays, read_json, save_arrays, sha256_hex, write_bytes, write_json
+from shared.files import read_json, sha256_hex, write_bytes, write_json
+from site_client.clip_file import (
+    ClipFacts,
+    StoredClip,
+    load_clip,
+    pack_clip,
+    read_facts,
+    read_middle_frame,
+)
+from site_client.journal import Journal
 
 log = logging.getLogger(__name__)
 MANIFEST_FILE = "manifest.json"
-CLIP_VERSION = 1
 _KEY_BYTES = 32
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class StoredClip:
-    """A de-identified clip as it lies on disk.
-
-    Args:
-        pixels_THW: uint8 grey.
-        mask_HW: True inside the sector, None where no sector was found.
-        mm_per_pixel: spacing of (rows, columns), None where no calibration is known.
-        frame_time_ms: time between frames, None where unknown.
-        fan: geometry of the sector, None where none could be fitted.
-        confidence: of the mask; 0 where there is none.
-    """
-
-    pixels_THW: NDArray[np.uint8]
-    mask_HW: NDArray[np.bool_] | None
-    mm_per_pixel: MillimetresPerPixel | None
-    frame_time_ms: float | None
-    fan: Fan | None = None
-    confidence: float = 0.0
 
 
 class SiteStore:
@@ -114,6 +97,42 @@ class SiteStore:
         Raises:
             EchoFedError: CHECKPOINT_CORRUPT where the file is missing or altered, CARD_NEWER.
         """
+        return load_clip(self._file_of(dataset, record))
+
+    def facts(self, dataset: str, record: ClipRecord) -> ClipFacts:
+        """What one clip is, without its pixels; raises as ``clip`` does."""
+        return read_facts(self._file_of(dataset, record))
+
+    def middle_frame(self, dataset: str, record: ClipRecord) -> NDArray[np.uint8]:
+        """The frame in the middle of one clip (H, W); raises as ``clip`` does."""
+        return read_middle_frame(self._file_of(dataset, record))
+
+    def clip_path(self, dataset: str, name: str) -> Path:
+        return self.dataset_folder(dataset) / "clips" / f"{name}.safetensors"
+
+    def add_clip(self, dataset: str, clip: StoredClip) -> tuple[str, str]:
+        """Store one clip under the SHA-256 of its file; a whole one that is there stays.
+
+        Returns:
+            File, relative to the dataset's folder, and SHA-256.
+        """
+        data = pack_clip(clip)
+        digest = sha256_hex(data)
+        path = self.clip_path(dataset, digest)
+        if not (path.is_file() and file_sha256(path) == digest):
+            write_bytes(path, data)
+        return path.relative_to(self.dataset_folder(dataset)).as_posix(), digest
+
+    def holds(self, dataset: str, record: ClipRecord) -> bool:
+        """Whether a clip is there and is what it was."""
+        path = self.dataset_folder(dataset) / record.file
+        return path.is_file() and file_sha256(path) == record.sha256
+
+    def journal(self, dataset: str) -> Journal:
+        """What became of the files that were ingested into a dataset."""
+        return Journal(self.dataset_folder(dataset) / "journal.jsonl")
+
+    def _file_of(self, dataset: str, record: ClipRecord) -> Path:
         path = self.dataset_folder(dataset) / record.file
         if not path.is_file():
             raise EchoFedError(
@@ -121,14 +140,7 @@ class SiteStore:
                 f"clip {record.key} of dataset {dataset} is missing",
                 "ingest the dataset again",
             )
-        return load_clip(path)
-
-    def clip_path(self, dataset: str, key: str) -> Path:
-        return self.dataset_folder(dataset) / "clips" / f"{key}.safetensors"
-
-    def save_clip(self, dataset: str, key: str, clip: StoredClip) -> str:
-        """Write one clip atomically and return the SHA-256 of the file."""
-        return save_clip(self.clip_path(dataset, key), clip)
+        return path
 
     def remove_stray_clips(self, manifest: DatasetManifest) -> None:
         """Delete clips that the manifest does not name, left by a run that ended early."""
@@ -202,52 +214,6 @@ class SiteStore:
         """Let predictions use a fusion that is here."""
         self.require_fusion(fusion)
         write_json(self.root / "serving.json", {"fusion": fusion})
-
-
-def save_clip(path: Path, clip: StoredClip) -> str:
-    """Write a clip atomically and return the SHA-256 of the file; equal clips give equal files."""
-    header = {
-        "version": CLIP_VERSION,
-        "mm_per_pixel": clip.mm_per_pixel,
-        "frame_time_ms": clip.frame_time_ms,
-        "fan": asdict(clip.fan) if clip.fan else None,
-        "confidence": clip.confidence,
-    }
-    arrays: dict[str, NDArray[np.uint8]] = {"pixels_THW": clip.pixels_THW}
-    if clip.mask_HW is not None:
-        arrays["mask_packed"] = np.packbits(clip.mask_HW)
-    return save_arrays(path, arrays, {"clip": json.dumps(header, sort_keys=True)})
-
-
-def load_clip(path: Path) -> StoredClip:
-    """Read a clip.
-
-    Raises:
-        EchoFedError: CHECKPOINT_CORRUPT, or CARD_NEWER for one that a later release wrote.
-    """
-    arrays, metadata = load_arrays(path)
-    header = json.loads(metadata["clip"])
-    if header["version"] > CLIP_VERSION:
-        raise EchoFedError(
-            Code.CARD_NEWER,
-            f"a clip of version {header['version']} is newer than this release",
-            "upgrade",
-        )
-    pixels_THW = arrays["pixels_THW"]
-    mask_HW = None
-    if "mask_packed" in arrays:
-        size = pixels_THW.shape[1] * pixels_THW.shape[2]
-        bits = np.unpackbits(arrays["mask_packed"], count=size)
-        mask_HW = bits.reshape(pixels_THW.shape[1:]).astype(np.bool_)
-    spacing, fan = header["mm_per_pixel"], header["fan"]
-    return StoredClip(
-        pixels_THW=pixels_THW,
-        mask_HW=mask_HW,
-        mm_per_pixel=(spacing[0], spacing[1]) if spacing else None,
-        frame_time_ms=header["frame_time_ms"],
-        fan=Fan(**{**fan, "apex_rc": tuple(fan["apex_rc"])}) if fan else None,
-        confidence=header["confidence"],
-    )
 
 
 def require_name(name: str) -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -13,15 +13,25 @@ from shared.echo.schema import from_document, to_document
 from shared.errors import Code, EchoFedError
 from shared.files import read_json, write_json
 
-MANIFEST_VERSION = 1
+MANIFEST_VERSION = 2
 Split = Literal["train", "val", "test"]
+TextState = Literal["unchecked", "none", "kept", "blanked"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 """The code of a split on the wire is its place here."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClipRecord:
-    """One stored clip; ``label`` is the site's word, empty where none was given."""
+    """One stored clip.
+
+    Args:
+        label: the site's word, empty where none was given.
+        study: pseudonym of its study, empty where the source knows no studies.
+        date: of the study, moved by the patient's own number of days; empty where it is unknown.
+        num_blanked: pixels of all frames that de-identification made zero, None where it was not
+            counted.
+        text: what is known of text inside its sector.
+    """
 
     key: str
     patient: str
@@ -31,6 +41,10 @@ class ClipRecord:
     file: str
     sha256: str
     has_mask: bool = True
+    study: str = ""
+    date: str = ""
+    num_blanked: int | None = None
+    text: TextState = "unchecked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +58,11 @@ class DatasetManifest:
         labels: site label -> views.
         clips: stored clips.
         kept_pixels: what de-identification kept: ``sector``, ``region`` or ``screen``.
+        annotated: leaves that the site would have labelled had it imaged them, by its label map;
+            empty where there is none, which rules nothing out.
+        never_images, folds: the site's other views, as in ``LabelMap``.
+        label_map_sha256: hash of the label map's file, empty where labels are views themselves.
+        is_signed: whether somebody put a name to that file.
     """
 
     id: str
@@ -56,6 +75,11 @@ class DatasetManifest:
     licence: str = ""
     purpose: str = ""
     created: str = ""
+    annotated: tuple[str, ...] = ()
+    never_images: tuple[str, ...] = ()
+    folds: dict[str, str] = field(default_factory=dict)
+    label_map_sha256: str = ""
+    is_signed: bool = False
     ontology_version: int = ONTOLOGY_VERSION
     version: int = MANIFEST_VERSION
 

@@ -3,7 +3,7 @@
 import difflib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 
@@ -111,9 +111,17 @@ class Ontology:
 
 @dataclass(frozen=True)
 class LabelMap:
-    """A site's words: label -> set of views; the empty set means no supervision."""
+    """A site's words, and what it does with the views that no word of it stands for.
+
+    Args:
+        entries: label -> set of views; the empty set means no supervision.
+        never_images: views that the site never images, nor any view below them.
+        folds: view -> the label under which the site records it, though the label means another.
+    """
 
     entries: Mapping[str, frozenset[str]]
+    never_images: frozenset[str] = frozenset()
+    folds: Mapping[str, str] = field(default_factory=dict)
 
     def views_of(self, label: str) -> frozenset[str]:
         """The set of views that a label stands for.
@@ -135,6 +143,15 @@ class LabelMap:
         """All views that any label stands for, in union order."""
         return load_ontology().order(view for views in self.entries.values() for view in views)
 
+    def annotated(self) -> frozenset[str]:
+        """Leaves that the site would have labelled had it imaged them.
+
+        Only these are ruled out by another label; what is never imaged, folded into another label
+        or not mentioned says nothing.
+        """
+        aside = _leaves_below([*self.never_images, *self.folds])
+        return _leaves_below(view for views in self.entries.values() for view in views) - aside
+
 
 @cache
 def load_ontology() -> Ontology:
@@ -148,27 +165,67 @@ def load_ontology() -> Ontology:
     return Ontology(built.values())
 
 
-def build_label_map(entries: Mapping[str, str | Iterable[str]]) -> LabelMap:
-    """Validate label -> view or views, by id or alias.
+def build_label_map(
+    entries: Mapping[str, str | Iterable[str]],
+    *,
+    never_images: Iterable[str] = (),
+    folds: Mapping[str, str] | None = None,
+) -> LabelMap:
+    """Validate label -> view or views, by id or alias, and the record of the other views.
 
     Raises:
-        EchoFedError: VIEW_UNKNOWN for a view the ontology lacks, LABEL_MAP_INVALID for no label.
+        EchoFedError: VIEW_UNKNOWN for a view the ontology lacks, LABEL_MAP_INVALID for no label or
+            a record that contradicts itself.
     """
     if not entries:
         raise EchoFedError(
-            Code.LABEL_MAP_INVALID, "the label map has no entry", "add label: [view]"
+            Code.LABEL_MAP_INVALID,
+            "the label map has no entry",
+            "add label: [view]; in a draft, take the '#' away before the lines that hold",
         )
     ontology = load_ontology()
     built: dict[str, frozenset[str]] = {}
     for label, views in entries.items():
         names = [views] if isinstance(views, str) else list(views)
         built[str(label)] = frozenset(ontology.find(str(name)).id for name in names)
-    return LabelMap(built)
+    label_map = LabelMap(
+        built,
+        frozenset(ontology.find(name).id for name in never_images),
+        {ontology.find(view).id: label for view, label in (folds or {}).items()},
+    )
+    _require_consistent(label_map)
+    return label_map
 
 
 def map_by_alias(labels: Iterable[str]) -> LabelMap:
     """A label map for labels that are ids or aliases themselves; anything else is an error."""
     return build_label_map({label: [load_ontology().find(label).id] for label in set(labels)})
+
+
+def _require_consistent(label_map: LabelMap) -> None:
+    """A view is imaged or not, and stands under one label or is folded into another."""
+    never = _leaves_below(label_map.never_images)
+    for label, views in label_map.entries.items():
+        leaves = _leaves_below(views)
+        if leaves and leaves <= never:
+            raise _contradiction(f"label {label!r} stands only for views in never_images")
+    named = _leaves_below(view for views in label_map.entries.values() for view in views)
+    for view, label in label_map.folds.items():
+        leaves = _leaves_below([view])
+        if label not in label_map.entries:
+            raise _contradiction(f"view {view} is folded into {label!r}, which is no label")
+        if leaves & never:
+            raise _contradiction(f"view {view} is folded into {label!r} and in never_images")
+        if leaves & named:
+            raise _contradiction(f"view {view} is folded into {label!r}, yet a label stands for it")
+
+
+def _contradiction(what: str) -> EchoFedError:
+    return EchoFedError(Code.LABEL_MAP_INVALID, what, "keep the line of the two that holds")
+
+
+def _leaves_below(views: Iterable[str]) -> frozenset[str]:
+    return frozenset(leaf for view in views for leaf in load_ontology().leaves(view))
 
 
 def _build_view(node: Mapping[str, object], built: Mapping[str, View]) -> View:

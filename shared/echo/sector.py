@@ -23,17 +23,18 @@ class Fan:
     radius_max_px: float
 
     def mask(self, size_HW: tuple[int, int]) -> NDArray[np.bool_]:
-        """True where a pixel's centre lies in the fan, (H, W)."""
-        rows, columns = np.mgrid[0 : size_HW[0], 0 : size_HW[1]]
-        down = rows - self.apex_rc[0]
-        right = columns - self.apex_rc[1]
-        radius = np.hypot(down, right)
-        angle = np.degrees(np.arctan2(right, down))
+        """True where a pixel's centre lies in the fan, (H, W); its sides look down."""
+        down = np.arange(size_HW[0]) - self.apex_rc[0]
+        right = np.arange(size_HW[1]) - self.apex_rc[1]
+        # where each row begins and ends, instead of an arc tangent of every pixel
+        first, last = np.tan(np.radians([self.angle_min_deg, self.angle_max_deg]))
+        far = np.sqrt(np.maximum(self.radius_max_px**2 - down**2, 0.0))
+        near = np.sqrt(np.maximum(self.radius_min_px**2 - down**2, 0.0))
+        begin = np.maximum(down * first, -far)
+        end = np.minimum(down * last, far)
+        end[np.abs(down) > self.radius_max_px] = -np.inf
         inside: NDArray[np.bool_] = (
-            (radius >= self.radius_min_px)
-            & (radius <= self.radius_max_px)
-            & (angle >= self.angle_min_deg)
-            & (angle <= self.angle_max_deg)
+            (right >= begin[:, None]) & (right <= end[:, None]) & (np.abs(right) >= near[:, None])
         )
         return inside
 

@@ -40,8 +40,17 @@ class Orthanc:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class SenderTls:
+    """What the server shows and believes where it sends over TLS (PEM)."""
+
+    certificate: Path
+    key: Path
+    authority: Path
+
+
 @contextmanager
-def running(folder: Path, *, http_port: int, dicom_port: int) -> Iterator[Orthanc]:
+def running(folder: Path, *, http_port: int, dicom_port: int, tls: SenderTls) -> Iterator[Orthanc]:
     """Start an empty server whose storage is the folder; it ends with the block."""
     server = Orthanc(f"http://127.0.0.1:{http_port}", "ORTHANC", "reader", "s3cret-words")
     settings = {
@@ -56,6 +65,9 @@ def running(folder: Path, *, http_port: int, dicom_port: int) -> Iterator[Orthan
         "AuthenticationEnabled": True,
         "RegisteredUsers": {server.user: server.password},
         "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
+        "DicomTlsCertificate": str(tls.certificate),
+        "DicomTlsPrivateKey": str(tls.key),
+        "DicomTlsTrustedCertificates": str(tls.authority),
     }
     (folder / "orthanc.json").write_text(json.dumps(settings))
     with (folder / "orthanc.log").open("wb") as log:

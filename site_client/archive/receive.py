@@ -1,6 +1,7 @@
 """Receive: a storage provider to which an archive or a scanner sends ultrasound (DICOM PS3.4 B)."""
 
 import logging
+import ssl
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -61,7 +62,13 @@ class Receiver:
 
 @contextmanager
 def receiving(
-    inbox: Inbox, *, title: str, host: str, port: int, allow: Sequence[str] = ()
+    inbox: Inbox,
+    *,
+    title: str,
+    host: str,
+    port: int,
+    allow: Sequence[str] = (),
+    tls: ssl.SSLContext | None = None,
 ) -> Iterator[Receiver]:
     """Listen until the block ends; transfers that run then have 5 s to end.
 
@@ -71,6 +78,7 @@ def receiving(
         host: address to listen at.
         port: 0 takes a free one.
         allow: AE titles that may call; empty lets anybody call.
+        tls: of the server; None listens unencrypted.
 
     Raises:
         EchoFedError: CONFIG_INVALID for an impossible title, or an address that cannot be had.
@@ -82,7 +90,9 @@ def receiving(
     entity = _entity(title, allow)
     listeners = [(evt.EVT_C_STORE, receiver.store), (evt.EVT_REJECTED, _note_refusal)]
     try:
-        server = entity.start_server((host, port), block=False, evt_handlers=listeners)
+        server = entity.start_server(
+            (host, port), block=False, evt_handlers=listeners, ssl_context=tls
+        )
     except OSError as error:
         raise EchoFedError(
             Code.CONFIG_INVALID,

@@ -13,6 +13,7 @@ COMMANDS: Registry[Callable[..., None]] = Registry(
         "ingest": "site_client.commands.ingest:ingest",
         "labels": "site_client.commands.labels:labels",
         "describe": "site_client.commands.describe:describe",
+        "review": "site_client.commands.review:review",
         "train": "site_client.commands.train:train",
         "evaluate": "site_client.commands.evaluate:evaluate",
         "predict": "site_client.commands.predict:predict",

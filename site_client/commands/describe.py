@@ -47,6 +47,7 @@ def describe(
     from site_client.data_sheet import read_acquisitions
     from site_client.data_sheet_page import draw_thumbnails, render_page
     from site_client.egress import minimum_patients
+    from site_client.quarantine import waiting_clips
 
     site = open_site(config, overrides)
     (name,) = choose_datasets(site.store, [dataset] if dataset else ())
@@ -54,7 +55,8 @@ def describe(
     with progress("describe", len(manifest.clips)) as advance:
         acquisitions = read_acquisitions(site.store, manifest, advance)
     minimum = minimum_patients(site.policy_path, name)
-    sheet = build_sheet(manifest, acquisitions, minimum=minimum)
+    waiting = [note for note in waiting_clips(site.store) if note.dataset == name]
+    sheet = build_sheet(manifest, acquisitions, minimum=minimum, waiting=waiting)
     if html is not None:
         write_bytes(html, render_page(sheet, draw_thumbnails(site.store, manifest)).encode())
     emit(sheet, as_json=as_json, tables=_tables(sheet))
@@ -63,6 +65,7 @@ def describe(
 def _tables(sheet: Mapping[str, Any]) -> list[Table]:
     facts = [(name, escape(str(sheet[name] or "not stated"))) for name in _FACTS]
     facts += [(name, _or_hidden(sheet["total"][name])) for name in sheet["total"]]
+    facts.append(("clips that wait for review", _or_hidden(sheet["waiting_for_review"]["clips"])))
     tables = [table(f"dataset {sheet['dataset']}", ("what", "value"), facts)]
     for kind, name in _COUNTS:
         rows = [

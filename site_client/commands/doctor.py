@@ -8,7 +8,14 @@ import typer
 from rich.markup import escape
 
 from shared.console import emit, progress, table
-from site_client.commands.options import CONFIG_FILE, ConfigOption, JsonOption, SetOption, open_site
+from site_client.commands.options import (
+    CONFIG_FILE,
+    ConfigOption,
+    JsonOption,
+    SetOption,
+    open_site,
+    receiver_tls,
+)
 
 
 def doctor(
@@ -33,6 +40,7 @@ def doctor(
         address=centre.address if centre else None,
         now=datetime.now(UTC),
         is_full=full,
+        receiver=receiver_tls(site.settings.receive, config),
     )
     with progress("doctor", len(CHECKS.names())) as advance:
         found = examine(premises, advance)

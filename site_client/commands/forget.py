@@ -45,10 +45,12 @@ def forget(
 ) -> None:
     """Erase a patient; the id is asked for, so that it stands in no history of commands."""
     from site_client.forget import forget as erase
+    from site_client.quarantine import held_clips
 
     site = open_site(config, overrides)
     patient = _patient(site, id_file, issuer, pseudonym)
-    datasets = tuple(dict.fromkeys(dataset or site.store.datasets()))
+    known = [*site.store.datasets(), *(note.dataset for note in held_clips(site.store))]
+    datasets = tuple(dict.fromkeys(dataset or known))
     done = erase(site.store, patient, datasets, site=site.settings.site)
     documents = [one.document() for one in done]
     stale = sorted({name for one in done for name in (*one.experts, *one.experts_earlier)})
@@ -80,11 +82,8 @@ def _patient(site: Site, id_file: Path | None, issuer: str, pseudonym: str) -> s
 
 
 def _tables(documents: Sequence[dict[str, object]], afterwards: Sequence[str]) -> list[Table]:
-    columns = ("dataset", "clips", "frames", "exports", "content after")
-    rows = [
-        (d["dataset"], d["clips"], d["frames"], d["exports"], str(d["content_after"])[:16])
-        for d in documents
-    ]
+    columns = ("dataset", "clips", "frames", "held", "exports", "content after")
+    rows = [(*(d[name] for name in columns[:-1]), str(d["content_after"])[:16]) for d in documents]
     return [
         table("forgotten", columns, rows),
         table("what remains to be done", ("what",), [(text,) for text in afterwards]),

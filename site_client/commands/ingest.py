@@ -1,6 +1,7 @@
 """``echofed-site ingest``: a folder of files becomes a dataset."""
 
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,8 +17,12 @@ def ingest(
     dataset: Annotated[
         str, typer.Option(help="Name of the dataset; the folder's by default.")
     ] = "",
-    labels: Annotated[Path | None, typer.Option(help="CSV: file,label[,split][,patient].")] = None,
-    label_map: Annotated[Path | None, typer.Option(help="YAML: label: view or [views].")] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="CSV: file or sop_uid,label[,split][,patient].")
+    ] = None,
+    label_map: Annotated[
+        Path | None, typer.Option(help="YAML as labels --out drafts it, signed.")
+    ] = None,
     origin: Annotated[
         Literal["real", "phantom"], typer.Option(help="Where the pictures come from.")
     ] = "real",
@@ -51,15 +56,14 @@ def ingest(
         licence=licence,
         layout=layout,
     )
-    with progress("ingest", None) as advance:
-        report = run_ingest(
-            folder,
-            site.store,
-            request,
-            site.settings.ingest,
-            now=datetime.now(UTC),
-            advance=advance,
-        )
+    report = run_ingest(
+        folder,
+        site.store,
+        request,
+        site.settings.ingest,
+        now=datetime.now(UTC),
+        show=partial(progress, "ingest"),
+    )
     document = report.document()
     listed = [
         {"position": drop.position, "sha256": drop.sha256, "code": drop.code, "reason": drop.reason}
@@ -70,8 +74,8 @@ def ingest(
 
 def _tables(document: dict[str, object], listed: list[dict[str, object]]) -> list[Table]:
     names = (
-        "files", "ingested", "frames", "without_mask", "unlabelled", "source", "licence",
-        "kept_pixels", "ignored",
+        "files", "known", "ingested", "frames", "without_mask", "unlabelled", "source", "licence",
+        "kept_pixels", "label_map_signed", "ignored", "copies", "held",
     )  # fmt: skip
     clips, patients, labels = document["clips"], document["patients"], document["labels"]
     assert isinstance(clips, dict)

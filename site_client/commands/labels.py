@@ -14,7 +14,10 @@ from site_client.commands.options import CONFIG_FILE, ConfigOption, JsonOption, 
 
 def labels(
     source: Annotated[
-        Path, typer.Argument(metavar="FOLDER_OR_CSV", help="CSV: file,label[,...], or its folder.")
+        Path,
+        typer.Argument(
+            metavar="FOLDER_OR_CSV", help="CSV: file or sop_uid,label[,...], or its folder."
+        ),
     ],
     out: Annotated[
         Path | None, typer.Option(help="Write a label map to sign here; no line is in force yet.")

@@ -10,7 +10,8 @@ import typer
 from shared.errors import Code, EchoFedError
 from shared.log import set_up_log
 from shared.settings import load_settings
-from site_client.settings import SiteSettings
+from site_client.archive.tls import TlsFiles
+from site_client.settings import ReceiveSettings, SiteSettings
 from site_client.store import SiteStore
 
 CONFIG_FILE = "site.yaml"
@@ -44,6 +45,15 @@ def open_site(config: Path, overrides: Sequence[str] | None) -> Site:
     settings = load_settings(SiteSettings, config, overrides or ())
     set_up_log(site=settings.site)
     return Site(settings, SiteStore(config.resolve().parent / settings.folder))
+
+
+def receiver_tls(settings: ReceiveSettings, config: Path) -> TlsFiles | None:
+    """The files of the receiver's TLS, which are named relative to the settings file."""
+    if settings.certificate is None or settings.key is None:
+        return None
+    folder = config.resolve().parent
+    senders = folder / settings.senders if settings.senders else None
+    return TlsFiles(folder / settings.certificate, folder / settings.key, senders)
 
 
 def choose_datasets(store: SiteStore, names: Sequence[str]) -> tuple[str, ...]:

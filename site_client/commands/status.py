@@ -8,6 +8,7 @@ from shared.echo.expert import CARD_FILE, read_expert_card
 from shared.files import read_json
 from shared.ledger import Ledger
 from site_client.commands.options import CONFIG_FILE, ConfigOption, JsonOption, SetOption, open_site
+from site_client.quarantine import waiting_clips
 from site_client.store import SiteStore
 
 
@@ -28,9 +29,10 @@ def status(
         "experts": [_expert(store, name) for name in store.experts()],
         "fusions": list(store.fusions()),
         "serving": store.serving_fusion(),
+        "waiting_for_review": len(waiting_clips(store)),
         "ledger_entries": Ledger(store.ledger_path).verify(),
     }
-    facts = ("site", "centre", "federation", "serving", "ledger_entries")
+    facts = ("site", "centre", "federation", "serving", "waiting_for_review", "ledger_entries")
     tables = [table("site", ("what", "value"), [(name, str(document[name])) for name in facts])]
     for kind in ("datasets", "experts"):
         rows = document[kind]

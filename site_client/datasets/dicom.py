@@ -1,6 +1,7 @@
-"""Ultrasound DICOM, multi-frame or single, grey or colour, compressed or not, read as a grey clip.
+"""Ultrasound DICOM, multi-frame or single, read as a grey clip with its regions, scale and time.
 
-References: DICOM PS3.3 C.8.5.5 (ultrasound region calibration), C.7.6.3 (pixels), C.7.6.5 (cine).
+References: DICOM PS3.3 C.8.5.5 (ultrasound region calibration), 10.7.1.3 (pixel spacing), C.7.6.5
+(cine), C.7.6.6 (multi-frame).
 """
 
 import io
@@ -11,22 +12,26 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, datetime
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from PIL import Image
 from pydicom import dcmread
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataset import FileDataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.pixels import apply_color_lut, get_decoder
+from pydicom.filereader import read_partial
+from pydicom.multival import MultiValue
 
 from shared.echo.detection import Region
 from shared.echo.frame import MillimetresPerPixel
 from shared.errors import Code, EchoFedError
+from site_client.datasets.dicom_pixels import read_pixels
 from site_client.datasets.raw import (
-    MAX_BYTES,
+    Mode,
     RawClip,
     RawHeader,
     identity_of,
@@ -35,21 +40,26 @@ from site_client.datasets.raw import (
 )
 
 _SUFFIXES = {".dcm", ".dicom", ".ima"}
+_INSTANCE = 0x00080018  # SOPInstanceUID
+_MODALITIES = {"US", "IVUS", "OT", ""}  # OT: screens that another device captured
 _SPATIAL_2D = 1  # PS3.3 C.8.5.5.1.1
-_TISSUE = {1, 2}  # PS3.3 C.8.5.5.1.2: tissue, colour flow
+_TISSUE: dict[int, Mode] = {1: "b_mode", 2: "colour"}  # PS3.3 C.8.5.5.1.2, by data type
+_TRACES: dict[int, Mode] = {2: "m_mode", 3: "spectral"}  # PS3.3 C.8.5.5.1.1, by spatial format
 _CENTIMETRES = 3  # PS3.3 C.8.5.5.1.15
-_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as in YBR_FULL
 _KINDS = {
     "PN": "names", "DA": "dates", "TM": "dates", "DT": "dates", "UI": "uids", "LO": "text",
     "SH": "text", "ST": "text", "LT": "text", "UT": "text", "UC": "text", "AS": "text",
 }  # fmt: skip
-_KEPT = {"PixelData", "Rows", "Columns", "FrameTime", "Modality", "SequenceOfUltrasoundRegions"}
+_KEPT = {
+    "PixelData", "Rows", "Columns", "FrameTime", "FrameTimeVector", "Modality", "PixelSpacing",
+    "SequenceOfUltrasoundRegions",
+}  # fmt: skip
 _FAULTS = (
     ArithmeticError, AttributeError, BytesLengthException, EOFError, InvalidDicomError, LookupError,
-    MemoryError,
-    OSError, RuntimeError, StopIteration, TypeError, ValueError, struct.error, zlib.error,
+    MemoryError, OSError, RuntimeError, StopIteration, SyntaxError, TypeError, ValueError,
+    Image.DecompressionBombError, struct.error, zlib.error,
 )  # fmt: skip
-"""What the foreign library raises on damaged files; found by damaging files."""
+"""What the foreign libraries raise on damaged files; found by damaging files."""
 
 
 class DicomSource:
@@ -72,7 +82,8 @@ class DicomSource:
         """Parse the header.
 
         Raises:
-            EchoFedError: DATA_UNREADABLE, PIXELS_MISSING or FRAMES_MISSING.
+            EchoFedError: DATA_UNREADABLE, PIXELS_MISSING, FRAMES_MISSING, or SECTOR_EMPTY for what
+                is no ultrasound.
         """
         with _reading_door():
             dataset = dcmread(io.BytesIO(data))
@@ -84,6 +95,12 @@ class DicomSource:
                     "a file holds no pixel data",
                     "it is a report or a directory, or was cut off; leave it out",
                 )
+            if str(dataset.get("Modality") or "").strip().upper() not in _MODALITIES:
+                raise EchoFedError(
+                    Code.SECTOR_EMPTY,
+                    "a file is of another modality than ultrasound",
+                    "leave it out; a folder may hold whole studies",
+                )
             frames = dataset.get("NumberOfFrames", 1)
             if frames in (0, "0") or not (dataset.PixelData and dataset.Rows and dataset.Columns):
                 raise EchoFedError(
@@ -93,6 +110,16 @@ class DicomSource:
 
 
 SOURCE = DicomSource()
+
+
+def instance_of(path: Path) -> str:
+    """SOP Instance UID of a file, read without what follows it; empty where there is none."""
+    try:
+        with _reading_door(), path.open("rb") as file:
+            head = read_partial(file, stop_when=lambda tag, _vr, _length: tag > _INSTANCE)
+            return str(head.get("SOPInstanceUID") or "").strip()
+    except EchoFedError:
+        return ""
 
 
 class DicomFile:
@@ -112,7 +139,7 @@ class DicomFile:
             issuer = str(self._dataset.get("IssuerOfPatientID") or "").strip()
             study = str(self._dataset.get("StudyInstanceUID") or "").strip()
             key = identity_of(patient, issuer) if patient else f"study {study}"
-            return RawHeader(key, _count_removed(self._dataset))
+            return RawHeader(key, _count_removed(self._dataset), study, _day(self._dataset))
 
     def clip(self) -> RawClip:
         """Decode the pixels as grey and read the calibration.
@@ -121,9 +148,17 @@ class DicomFile:
             EchoFedError: DATA_UNREADABLE where the pixels do not decode.
         """
         with _reading_door():
-            pixels_THW = _grey_frames(self._dataset)
-            regions, spacing = _regions(self._dataset, pixels_THW.shape[1:])
-            return RawClip(pixels_THW, regions, spacing, _frame_time_ms(self._dataset))
+            pixels_THW, colours = read_pixels(self._dataset)
+            seen = _regions(self._dataset, pixels_THW.shape[1:])
+            return RawClip(
+                pixels_THW,
+                regions=tuple(region for region, _ in seen.tissue),
+                mm_per_pixel=_spacing(self._dataset, seen),
+                frame_time_ms=_frame_time_ms(self._dataset),
+                declared=seen.declared,
+                traces=seen.traces,
+                colours=colours,
+            )
 
 
 @contextmanager
@@ -145,6 +180,14 @@ def _reading_door() -> Iterator[None]:
             library.setLevel(level)
 
 
+def _day(dataset: FileDataset) -> date | None:
+    """Day of the study; a date that no calendar has is none."""
+    try:
+        return datetime.strptime(str(dataset.get("StudyDate") or ""), "%Y%m%d").date()  # noqa: DTZ007 - a day has no zone
+    except ValueError:
+        return None
+
+
 def _count_removed(dataset: FileDataset) -> dict[str, int]:
     kinds: Counter[str] = Counter()
     for tag in dataset.keys():  # noqa: SIM118 - iterating the dataset itself would decode every element
@@ -158,79 +201,51 @@ def _count_removed(dataset: FileDataset) -> dict[str, int]:
     return {kind: count for kind, count in sorted(kinds.items()) if count > 0}
 
 
-def _grey_frames(dataset: FileDataset) -> NDArray[np.uint8]:
-    """All frames as uint8 grey (T, H, W)."""
-    frames = int(dataset.get("NumberOfFrames") or 1)
-    samples = int(dataset.get("SamplesPerPixel", 1))
-    depth = int(dataset.BitsAllocated) // 8
-    if frames * dataset.Rows * dataset.Columns * samples * depth > MAX_BYTES:
-        raise unreadable("claims more pixels than can be read")
-    array, meta = get_decoder(dataset.file_meta.TransferSyntaxUID).as_array(dataset, raw=True)
-    array = array.reshape(frames, dataset.Rows, dataset.Columns, -1)
-    colour = str(meta["photometric_interpretation"])
-    if colour == "PALETTE COLOR":
-        grey: NDArray[np.uint8] = _palette_grey(dataset)[array[..., 0]]
-        return grey
-    if array.shape[-1] == 1:
-        return _grey_levels(array[..., 0], dataset)
-    if colour.startswith("YBR_FULL"):
-        return np.ascontiguousarray(_to_bytes(array[..., 0], dataset))
-    return _luma(_to_bytes(array, dataset))
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What the region tags say.
+
+    Args:
+        tissue: 2-D regions with their spacing, largest first.
+        traces: regions of spectra and M-mode.
+        declared: modes of all these regions.
+    """
+
+    tissue: tuple[tuple[Region, MillimetresPerPixel | None], ...] = ()
+    traces: tuple[Region, ...] = ()
+    declared: frozenset[Mode] = frozenset()
 
 
-def _palette_grey(dataset: FileDataset) -> NDArray[np.uint8]:
-    """Grey value of every palette index."""
-    bits = int(dataset.BitsAllocated)
-    indices = np.arange(1 << bits, dtype=np.uint16 if bits > 8 else np.uint8)
-    rgb = apply_color_lut(indices[None], dataset)[0]
-    if rgb.dtype != np.uint8:
-        rgb = (rgb >> 8).astype(np.uint8)
-    return _luma(rgb)
-
-
-def _luma(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Brightness of colours, integer arithmetic in 1/256 steps."""
-    red, green, blue = (rgb[..., channel].astype(np.uint16) for channel in range(3))
-    weights = np.rint(_LUMA * 256).astype(np.uint16)
-    grey = (red * weights[0] + green * weights[1] + blue * weights[2] + 128) >> 8
-    return np.asarray(grey, dtype=np.uint8)
-
-
-def _grey_levels(array: NDArray[Any], dataset: FileDataset) -> NDArray[np.uint8]:
-    """One-channel values as bytes, dark is low."""
-    grey = _to_bytes(array, dataset)
-    return 255 - grey if dataset.PhotometricInterpretation == "MONOCHROME1" else grey
-
-
-def _to_bytes(array: NDArray[Any], dataset: FileDataset) -> NDArray[np.uint8]:
-    """Scale the stored bits to 8; signed values are moved up first."""
-    bits = int(dataset.BitsStored)
-    if dataset.PixelRepresentation == 1:
-        array = array.astype(np.int32) + (1 << (bits - 1))
-    if bits == 8 and array.dtype == np.uint8:
-        return np.asarray(array, dtype=np.uint8)
-    wide = array.astype(np.uint32) & ((1 << bits) - 1)
-    return (wide >> (bits - 8) if bits > 8 else wide << (8 - bits)).astype(np.uint8)
-
-
-def _regions(
-    dataset: FileDataset, size_HW: tuple[int, ...]
-) -> tuple[tuple[Region, ...], MillimetresPerPixel | None]:
-    """The 2-D tissue regions, largest first, and the spacing of the first.
+def _regions(dataset: FileDataset, size_HW: tuple[int, ...]) -> _Seen:
+    """Read the region tags.
 
     One region that does not lie on the screen makes all of them unbelievable: the picture was
     resized or cut after calibration.
     """
-    found: list[tuple[Region, MillimetresPerPixel | None]] = []
+    tissue: list[tuple[Region, MillimetresPerPixel | None]] = []
+    traces: list[Region] = []
+    declared: set[Mode] = set()
     for item in dataset.get("SequenceOfUltrasoundRegions") or ():
-        if item.RegionSpatialFormat != _SPATIAL_2D or item.RegionDataType not in _TISSUE:
+        mode = _mode(item)
+        if mode is None:
             continue
         region = _region(item, size_HW)
         if region is None:
-            return (), None
-        found.append((region, _spacing(item)))
-    found.sort(key=lambda pair: -pair[0].area())
-    return tuple(region for region, _ in found), found[0][1] if found else None
+            return _Seen()
+        declared.add(mode)
+        if item.RegionSpatialFormat == _SPATIAL_2D:
+            tissue.append((region, _calibration(item)))
+        else:
+            traces.append(region)
+    tissue.sort(key=lambda pair: -pair[0].area())
+    return _Seen(tuple(tissue), tuple(traces), frozenset(declared))
+
+
+def _mode(item: Any) -> Mode | None:
+    """What a region shows; None for physiological traces, grey bars and the like."""
+    if item.RegionSpatialFormat == _SPATIAL_2D:
+        return _TISSUE.get(item.RegionDataType)
+    return _TRACES.get(item.RegionSpatialFormat)
 
 
 def _region(item: Any, size_HW: tuple[int, ...]) -> Region | None:
@@ -239,28 +254,46 @@ def _region(item: Any, size_HW: tuple[int, ...]) -> Region | None:
     column_0, column_1 = int(item.RegionLocationMinX0), int(item.RegionLocationMaxX1)
     if row_1 < row_0 or column_1 < column_0:
         raise EchoFedError(
-            Code.SECTOR_EMPTY, "a file declares a 2-D region without area", "export it again"
+            Code.SECTOR_EMPTY, "a file declares a region without area", "export it again"
         )
     if row_1 > size_HW[0] or column_1 > size_HW[1]:
         return None
     return Region(row_0, min(row_1 + 1, size_HW[0]), column_0, min(column_1 + 1, size_HW[1]))
 
 
-def _spacing(item: Any) -> MillimetresPerPixel | None:
+def _spacing(dataset: FileDataset, seen: _Seen) -> MillimetresPerPixel | None:
+    """Spacing of the largest tissue region, else that of the whole picture, else None."""
+    calibration = seen.tissue[0][1] if seen.tissue else None
+    spacing: Any = dataset.get("PixelSpacing")
+    if calibration is not None or not spacing:
+        return calibration
+    return _sane(float(spacing[0]), float(spacing[1]))
+
+
+def _calibration(item: Any) -> MillimetresPerPixel | None:
     units = (item.get("PhysicalUnitsYDirection"), item.get("PhysicalUnitsXDirection"))
     if units != (_CENTIMETRES, _CENTIMETRES):
         return None
-    rows_mm = abs(float(item.PhysicalDeltaY)) * 10
-    columns_mm = abs(float(item.PhysicalDeltaX)) * 10
-    is_sane = 0 < rows_mm < 10 and 0 < columns_mm < 10
-    return (rows_mm, columns_mm) if is_sane else None
+    return _sane(abs(float(item.PhysicalDeltaY)) * 10, abs(float(item.PhysicalDeltaX)) * 10)
+
+
+def _sane(rows_mm: float, columns_mm: float) -> MillimetresPerPixel | None:
+    return (rows_mm, columns_mm) if 0 < rows_mm < 10 and 0 < columns_mm < 10 else None
 
 
 def _frame_time_ms(dataset: FileDataset) -> float | None:
-    """Frame time, or the inverse of the cine rate; None for a still or an unbelievable value."""
+    """Time between frames, from the first element that has a believable one; None for a still.
+
+    A vector of times begins with a zero; where they differ, the median counts.
+    """
     if int(dataset.get("NumberOfFrames") or 1) < 2:
         return None
-    time_ms = float(dataset.get("FrameTime") or 0.0)
-    if not time_ms and dataset.get("CineRate"):
-        time_ms = 1000.0 / float(dataset.CineRate)
-    return time_ms if 0 < time_ms < 10_000 else None
+    vector: Any = dataset.get("FrameTimeVector")
+    steps = [float(step) for step in vector[1:]] if isinstance(vector, MultiValue) else []
+    rates = (float(dataset.get(name) or 0) for name in ("CineRate", "RecommendedDisplayFrameRate"))
+    times_ms = [
+        float(dataset.get("FrameTime") or 0),
+        median(steps) if steps else 0.0,
+        *(1000 / rate if rate > 0 else 0.0 for rate in rates),
+    ]
+    return next((time_ms for time_ms in times_ms if 0 < time_ms < 10_000), None)

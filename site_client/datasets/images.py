@@ -9,7 +9,8 @@ import warnings
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from site_client.datasets.raw import RawClip, SuffixSource, unreadable
+from site_client.datasets.modes import chroma_of, thinned
+from site_client.datasets.raw import Chroma, RawClip, SuffixSource, unreadable
 
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 _MAX_PIXELS = 64 << 20  # more is no ultrasound screen
@@ -33,9 +34,10 @@ def _clip(data: bytes) -> RawClip:
                 if picture.width * picture.height > _MAX_PIXELS:
                     raise ValueError("too large")
                 pixels_HW = np.asarray(_grey(picture))
+                colours = _colours(picture)
     except _FAULTS as error:
         raise unreadable(f"does not decode as a picture ({type(error).__name__})") from None
-    return RawClip(pixels_HW[None], (), None, None)
+    return RawClip(pixels_HW[None], (), None, None, colours=colours)
 
 
 def _grey(picture: Image.Image) -> Image.Image:
@@ -48,6 +50,13 @@ def _grey(picture: Image.Image) -> Image.Image:
         laid.alpha_composite(picture.convert("RGBA"))
         picture = laid
     return picture.convert("L")
+
+
+def _colours(picture: Image.Image) -> dict[int, Chroma]:
+    """Colours of the one frame; none of a grey picture."""
+    if picture.mode in {"1", "L", "LA", "F"} or picture.mode.startswith("I"):
+        return {}
+    return {0: chroma_of(thinned(np.asarray(picture.convert("RGB"))))}
 
 
 SOURCE = SuffixSource((".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"), _clip)

@@ -1,16 +1,16 @@
-"""What a site says of its files: a CSV of label, split and patient, and a YAML label map."""
+"""What a site says of its files: a CSV of label, split and patient, by file or DICOM instance."""
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-import yaml
-
 from shared.echo.manifest import SPLITS, Split
-from shared.echo.ontology import LabelMap, build_label_map, load_ontology
 from shared.errors import Code, EchoFedError
+
+SOP_UID = "sop_uid"
+"""Column of SOP Instance UIDs, for files that carry no name of the hospital's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,39 +28,48 @@ class LabelRow:
     patient: str | None = None
 
 
-def read_label_rows(path: Path, folder: Path) -> dict[str, LabelRow]:
-    """Read ``file,label[,split][,patient]``; other columns are not read.
+@dataclass(frozen=True, slots=True)
+class LabelTable:
+    """Rows of a labels file.
 
     Args:
-        path: the CSV; its files are relative to the folder, or to where the CSV lies.
-        folder: the folder that is ingested.
+        by_file: by file, relative to the folder and with forward slashes.
+        by_instance: by SOP Instance UID; identifies an examination.
+    """
 
-    Returns:
-        Row by file, relative to the folder and with forward slashes.
+    by_file: Mapping[str, LabelRow]
+    by_instance: Mapping[str, LabelRow]
+
+    def rows(self) -> tuple[LabelRow, ...]:
+        """All rows."""
+        return (*self.by_file.values(), *self.by_instance.values())
+
+
+def read_label_table(path: Path, folder: Path) -> LabelTable:
+    """Read ``file,label[,split][,patient]`` or ``sop_uid,label...``; other columns are not read.
+
+    Args:
+        path: the CSV; its files are relative to the folder, or to where the CSV lies. A row names
+            a file, or an instance that may lie in any file.
+        folder: the folder that is ingested.
 
     Raises:
         EchoFedError: CONFIG_MISSING or CONFIG_INVALID naming the row.
     """
-    if not path.is_file():
-        raise EchoFedError(
-            Code.CONFIG_MISSING, f"there is no labels file {path.name}", "check --labels"
+    by_file: dict[str, LabelRow] = {}
+    by_instance: dict[str, LabelRow] = {}
+    for number, row in enumerate(_read_lines(path), start=2):
+        instance, file = (row.get(SOP_UID) or "").strip(), (row.get("file") or "").strip()
+        if bool(instance) == bool(file):
+            raise EchoFedError(
+                Code.CONFIG_INVALID,
+                f"row {number} of {path.name} names {'both' if file else 'neither'} of a file and "
+                "a SOP instance",
+                f"fill one of the columns file and {SOP_UID}",
+            )
+        rows, name = (
+            (by_instance, instance) if instance else (by_file, _relative(file, path, folder))
         )
-    try:
-        reader = csv.DictReader(io.StringIO(path.read_text("utf-8-sig"), newline=""))
-        lines = list(reader)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise EchoFedError(
-            Code.CONFIG_INVALID, f"{path.name} is not a CSV in UTF-8", "save it as CSV UTF-8"
-        ) from error
-    if not {"file", "label"} <= set(reader.fieldnames or ()):
-        raise EchoFedError(
-            Code.CONFIG_INVALID,
-            f"{path.name} has no columns file and label",
-            "start it with the line file,label or file,label,split,patient",
-        )
-    rows: dict[str, LabelRow] = {}
-    for number, row in enumerate(lines, start=2):
-        name = _relative(row["file"] or "", path, folder)
         found = LabelRow(
             (row["label"] or "").strip(),
             _split(row.get("split"), number),
@@ -72,24 +81,12 @@ def read_label_rows(path: Path, folder: Path) -> dict[str, LabelRow]:
                 f"row {number} of {path.name} contradicts an earlier row of the same file",
                 "keep one of them",
             )
-    return rows
+    return LabelTable(by_file, by_instance)
 
 
-def read_label_map(path: Path | None, rows: Mapping[str, LabelRow]) -> dict[str, tuple[str, ...]]:
-    """Views of every label that occurs, from the YAML file or else by the ontology's own names.
-
-    Raises:
-        EchoFedError: LABEL_UNMAPPED naming a label and the nearest, VIEW_UNKNOWN for a wrong map,
-            LABEL_MAP_INVALID.
-    """
-    labels = sorted({row.label for row in rows.values() if row.label})
-    ontology = load_ontology()
-    if path is not None:
-        mapped = _load_map(path)
-        views = {label: mapped.views_of(label) for label in labels}
-    else:
-        views = {label: frozenset([_view_by_name(label)]) for label in labels}
-    return {label: ontology.order(names) for label, names in views.items()}
+def are_label_columns(columns: Collection[str]) -> bool:
+    """Whether a CSV of these columns is a labels file."""
+    return "label" in columns and ("file" in columns or SOP_UID in columns)
 
 
 def split_named(text: str) -> Split | None:
@@ -98,37 +95,29 @@ def split_named(text: str) -> Split | None:
     return name if name in SPLITS else None
 
 
-def _view_by_name(label: str) -> str:
-    try:
-        return load_ontology().find(label).id
-    except EchoFedError as error:
-        raise EchoFedError(
-            Code.LABEL_UNMAPPED,
-            f"label {label!r} is no view of the ontology and no label map was given",
-            f"{error.hint}; or pass --label-map with an entry for {label!r}",
-        ) from error
-
-
-def _load_map(path: Path) -> LabelMap:
+def _read_lines(path: Path) -> list[dict[str, str | None]]:
     if not path.is_file():
         raise EchoFedError(
-            Code.CONFIG_MISSING, f"there is no label map {path.name}", "check --label-map"
+            Code.CONFIG_MISSING, f"there is no labels file {path.name}", "check --labels"
         )
     try:
-        entries = yaml.safe_load(path.read_text("utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reader = csv.DictReader(io.StringIO(path.read_text("utf-8-sig"), newline=""))
+        lines = list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
         raise EchoFedError(
-            Code.LABEL_MAP_INVALID, f"{path.name} is not YAML", "write label: view, one a line"
+            Code.CONFIG_INVALID, f"{path.name} is not a CSV in UTF-8", "save it as CSV UTF-8"
         ) from error
-    if not isinstance(entries, dict):
+    if not are_label_columns(reader.fieldnames or ()):
         raise EchoFedError(
-            Code.LABEL_MAP_INVALID, f"{path.name} is not a mapping", "write label: view, one a line"
+            Code.CONFIG_INVALID,
+            f"{path.name} has no columns file and label",
+            f"start it with the line file,label or {SOP_UID},label; split and patient may follow",
         )
-    return build_label_map(entries)
+    return lines
 
 
 def _relative(text: str, labels: Path, folder: Path) -> str:
-    name = PurePosixPath(text.strip().replace("\\", "/"))
+    name = PurePosixPath(text.replace("\\", "/"))
     beside = (labels.parent / name).resolve()
     if not (folder / name).is_file() and beside.is_relative_to(folder.resolve()):
         return beside.relative_to(folder.resolve()).as_posix()

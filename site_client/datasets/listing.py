@@ -10,7 +10,9 @@ from shared.echo.manifest import SPLITS, Split
 from shared.echo.ontology import load_ontology
 from shared.errors import Code, EchoFedError
 from site_client.datasets import SOURCES
-from site_client.datasets.labels import LabelRow, read_label_map, read_label_rows
+from site_client.datasets.dicom import instance_of
+from site_client.datasets.label_map import SiteMap, read_site_map, views_of_labels
+from site_client.datasets.labels import SOP_UID, LabelRow, LabelTable, read_label_table
 
 _CROPPED = "cropped-"
 _HELD_OUT = {split: rank for rank, split in enumerate(SPLITS)}
@@ -27,6 +29,8 @@ class Listing:
         licence: terms of the data, for the manifest.
         issuer: who gave the patient ids of the rows; empty for the site itself.
         is_complete: True where files that are not listed (masks, annotations) shall not be read.
+        num_lost: how many instances that the labels name are not in the folder.
+        site_map: the site's own label map, None where there is none.
     """
 
     rows: Mapping[str, LabelRow]
@@ -35,6 +39,8 @@ class Listing:
     licence: str = ""
     issuer: str = ""
     is_complete: bool = False
+    num_lost: int = 0
+    site_map: SiteMap | None = None
 
     def has_published_test(self) -> bool:
         """Whether a public set brings its own test part, to which nothing shall be added."""
@@ -55,8 +61,13 @@ def list_labelled(
             f"source {source} believes that a whole picture is tissue; only layouts may say so",
             f"use --source {source.removeprefix(_CROPPED)}, or --layout for a public set",
         )
-    rows = read_label_rows(labels, folder) if labels else {}
-    return Listing(rows, read_label_map(label_map, rows), source, licence)
+    table = read_label_table(labels, folder) if labels else LabelTable({}, {})
+    site_map = read_site_map(label_map) if label_map else None
+    views = views_of_labels(
+        site_map.label_map if site_map else None, (row.label for row in table.rows())
+    )
+    rows, num_lost = _by_file(table, folder, source)
+    return Listing(rows, views, source, licence, num_lost=num_lost, site_map=site_map)
 
 
 def list_published(
@@ -101,7 +112,8 @@ def choose_files(folder: Path, listing: Listing) -> tuple[list[Path], int, int]:
         for name in names
         if name in listing.rows or (not listing.is_complete and reader.recognises(folder / name))
     ]
-    return chosen, len(names) - len(chosen), len(listing.rows.keys() - set(names))
+    num_lost = listing.num_lost + len(listing.rows.keys() - set(names))
+    return chosen, len(names) - len(chosen), num_lost
 
 
 def source_of(path: Path) -> str:
@@ -148,6 +160,37 @@ def by_alias(labels: Iterable[str]) -> dict[str, tuple[str, ...]]:
         except EchoFedError:
             found[label] = ()
     return found
+
+
+def _by_file(table: LabelTable, folder: Path, source: str) -> tuple[dict[str, LabelRow], int]:
+    """All rows by file, and how many instances lie in no file.
+
+    A row of an instance finds its file by the header, whatever the file is called; where a file
+    and its instance both have a row, the two must say the same.
+    """
+    rows = dict(table.by_file)
+    if not table.by_instance:
+        return rows, 0
+    if source != "dicom":
+        raise EchoFedError(
+            Code.CONFIG_INVALID,
+            f"the labels have rows by {SOP_UID}, and files of source {source} have none",
+            "name the files in a column file",
+        )
+    found: set[str] = set()
+    for name in names_below(folder):
+        instance = instance_of(folder / name)
+        row = table.by_instance.get(instance)
+        if row is None:
+            continue
+        found.add(instance)
+        if rows.setdefault(name, row) != row:
+            raise EchoFedError(
+                Code.CONFIG_INVALID,
+                f"a file has a row by its name and another by its {SOP_UID}, and they differ",
+                "keep one of them",
+            )
+    return rows, len(table.by_instance.keys() - found)
 
 
 def _hold_together(rows: Mapping[str, LabelRow]) -> dict[str, LabelRow]:

@@ -2,9 +2,10 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,11 @@ from shared.errors import Code, EchoFedError
 MAX_BYTES = 4 << 30
 """Decoded size of a file; more is a damaged header, or needs cutting at the scanner."""
 
+Mode = Literal["b_mode", "colour", "spectral", "m_mode"]
+"""What a clip shows besides tissue: nothing, flow in colour, a Doppler spectrum, M-mode."""
+Chroma = NDArray[np.int8]
+"""Cb and Cr around zero of every second row and column of a frame, (H/2, W/2, 2)."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RawHeader:
@@ -24,10 +30,14 @@ class RawHeader:
     Args:
         patient: the source's own patient id; identifies a person.
         removed: number of header elements that will not be kept, by kind.
+        study: the source's own study id, empty where there is none; identifies an examination.
+        day: of the study, None where it is unknown.
     """
 
     patient: str
     removed: Mapping[str, int]
+    study: str = ""
+    day: date | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,12 +49,18 @@ class RawClip:
         regions: the scanner's 2-D tissue regions, largest first; empty where none is believable.
         mm_per_pixel: spacing of (rows, columns) in the first region.
         frame_time_ms: time between frames.
+        declared: what the believable regions say that the clip shows; empty where there are none.
+        traces: regions of spectra and M-mode.
+        colours: of a few frames, by their number; empty where the source is grey.
     """
 
     pixels_THW: NDArray[np.uint8]
     regions: tuple[Region, ...]
     mm_per_pixel: MillimetresPerPixel | None
     frame_time_ms: float | None
+    declared: frozenset[Mode] = frozenset()
+    traces: tuple[Region, ...] = ()
+    colours: Mapping[int, Chroma] = field(default_factory=dict)
 
 
 class RawFile(Protocol):

@@ -13,11 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import Code, EchoFedError
-from site_client.datasets.raw import MAX_BYTES, RawClip, SuffixSource, unreadable
+from site_client.datasets.modes import chroma_of, thinned
+from site_client.datasets.raw import MAX_BYTES, Chroma, RawClip, SuffixSource, unreadable
 
 _WHOLE = (
     0.9  # share of the declared frames that must decode; containers differ by a few at the ends
 )
+_COLOURS_EVERY = 16  # frames; how many there are is not known before
 _FAULTS = (
     av.FFmpegError, OSError, ValueError, MemoryError, ArithmeticError, LookupError, RuntimeError,
 )  # fmt: skip
@@ -33,12 +35,13 @@ def _clip(data: bytes) -> RawClip:
     """
     try:
         with av.open(io.BytesIO(data), format=_container(data)) as container:
-            pixels_THW, declared, rate = _decode(container)
+            pixels_THW, colours, declared, rate = _decode(container)
     except _FAULTS as error:
         raise unreadable(f"does not decode as video ({type(error).__name__})") from None
     if len(pixels_THW) < _WHOLE * declared:
         raise unreadable(f"is cut off: {len(pixels_THW)} of {declared} frames decode")
-    return RawClip(pixels_THW, (), None, _frame_time_ms(rate, len(pixels_THW)))
+    time_ms = _frame_time_ms(rate, len(pixels_THW))
+    return RawClip(pixels_THW, (), None, time_ms, colours=colours)
 
 
 def _container(data: bytes) -> str:
@@ -49,8 +52,10 @@ def _container(data: bytes) -> str:
     raise ValueError("neither AVI nor MP4")
 
 
-def _decode(container: Any) -> tuple[NDArray[np.uint8], int, Fraction | None]:
-    """Frames (T, H, W), how many the container declares (0 if it does not) and frames a second."""
+def _decode(
+    container: Any,
+) -> tuple[NDArray[np.uint8], dict[int, Chroma], int, Fraction | None]:
+    """Frames (T, H, W), colours of some, number of frames declared (or 0) and frames a second."""
     if not container.streams.video:
         raise EchoFedError(
             Code.FRAMES_MISSING, "a file holds no moving picture", "export the clip again"
@@ -58,7 +63,8 @@ def _decode(container: Any) -> tuple[NDArray[np.uint8], int, Fraction | None]:
     stream = container.streams.video[0]
     size_HW: tuple[int, ...] = ()
     buffer = bytearray()
-    for frame in container.decode(stream):
+    colours: dict[int, Chroma] = {}
+    for place, frame in enumerate(container.decode(stream)):
         if frame.height * frame.width + len(buffer) > MAX_BYTES:
             raise unreadable("holds more pixels than can be read")
         grey_HW = frame.to_ndarray(format="gray")
@@ -66,10 +72,12 @@ def _decode(container: Any) -> tuple[NDArray[np.uint8], int, Fraction | None]:
         if grey_HW.shape != size_HW:
             raise ValueError("frames of several sizes")
         buffer += grey_HW.tobytes()
+        if place % _COLOURS_EVERY == 0:
+            colours[place] = chroma_of(thinned(frame.to_ndarray(format="rgb24")))
     if not buffer:
         raise EchoFedError(Code.FRAMES_MISSING, "a file holds no frame", "export the clip again")
     pixels_THW = np.frombuffer(buffer, dtype=np.uint8).reshape(-1, *size_HW)
-    return pixels_THW, int(stream.frames or 0), stream.average_rate
+    return pixels_THW, colours, int(stream.frames or 0), stream.average_rate
 
 
 def _frame_time_ms(rate: Fraction | None, num_frames: int) -> float | None:

@@ -10,6 +10,7 @@ CHECKS: Registry[Check] = Registry(
         "disk": "site_client.doctor.disk:check",
         "keys": "site_client.doctor.keys:check",
         "certificate": "site_client.doctor.certificate:check",
+        "receiver": "site_client.doctor.receiver:check",
         "clock": "site_client.doctor.clock:check",
         "centre": "site_client.doctor.centre:check",
         "decoders": "site_client.doctor.decoders:check",

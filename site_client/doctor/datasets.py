@@ -1,4 +1,4 @@
-"""Whether the datasets are whole: manifests load, clips are there and are what they were."""
+"""Whether the datasets are whole: clips are what they were and none waits for a person."""
 
 from collections.abc import Iterator, Sequence
 
@@ -7,6 +7,7 @@ import numpy as np
 from shared.echo.manifest import ClipRecord
 from shared.errors import Code, EchoFedError
 from site_client.doctor.finding import Finding, Premises, fault, fine, warn
+from site_client.quarantine import waiting_clips
 from site_client.store import MANIFEST_FILE, SiteStore, file_sha256
 
 _SAMPLE = 50  # clips of a dataset that are read where not all are
@@ -14,7 +15,7 @@ _AGAIN = "ingest the dataset again: whole clips stay, the others are made anew"
 
 
 def check(premises: Premises) -> Iterator[Finding]:
-    """Each dataset, and folders of an ingest that never ended."""
+    """Each dataset, folders of an ingest that never ended, and clips that were held back."""
     store = premises.store
     for name in store.datasets():
         yield from _look_at_dataset(store, name, is_full=premises.is_full)
@@ -30,15 +31,25 @@ def check(premises: Premises) -> Iterator[Finding]:
         )
     if not store.datasets() and not open_ends:
         yield fine("the site has no dataset yet")
+    if waiting := len(waiting_clips(store)):
+        yield warn(
+            f"{waiting} clips with text in their sector wait for a person",
+            "look at them with echofed-site review, decide, and ingest again",
+        )
 
 
 def _look_at_dataset(store: SiteStore, name: str, *, is_full: bool) -> Iterator[Finding]:
     try:
-        clips = store.manifest(name).clips
+        manifest = store.manifest(name)
     except EchoFedError as error:
         yield fault(error.code, f"dataset {name}: {error.message}", error.hint)
         return
-    folder = store.dataset_folder(name)
+    clips, folder = manifest.clips, store.dataset_folder(name)
+    if manifest.origin == "real" and manifest.label_map_sha256 and not manifest.is_signed:
+        yield warn(
+            f"dataset {name}: nobody signed its label map",
+            "let a cardiologist read and sign it, then ingest the dataset again",
+        )
     missing = sum(not (folder / clip.file).is_file() for clip in clips)
     if missing:
         what = f"dataset {name}: {missing} of {len(clips)} clips are missing"

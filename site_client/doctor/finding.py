@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from shared.errors import Code
+from site_client.archive.tls import TlsFiles
 from site_client.store import SiteStore
 
 State = Literal["ok", "warning", "fault"]
@@ -31,6 +32,7 @@ class Premises:
         address: ``host:port`` of the centre, None at a standalone site.
         now: aware time.
         is_full: whether every clip is read and not a sample.
+        receiver: files of the C-STORE receiver's TLS, None where it has none.
     """
 
     store: SiteStore
@@ -38,6 +40,7 @@ class Premises:
     address: str | None
     now: datetime
     is_full: bool
+    receiver: TlsFiles | None = None
 
 
 Check = Callable[[Premises], Iterator[Finding]]

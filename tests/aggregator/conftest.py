@@ -25,8 +25,9 @@ from shared.models.backbone import build_expert, feature_width
 from shared.models.expert import pack_expert
 from shared.payload import Payload, read_payload, write_header, write_refusal
 from site_client.app import HANDLERS
+from site_client.clip_file import StoredClip, save_clip
 from site_client.policy import DatasetPolicy, Policy, save_policy
-from site_client.store import SiteStore, StoredClip
+from site_client.store import SiteStore
 
 BACKBONE = "test_resnet.r160_in1k"
 SIZE = 32
@@ -69,7 +70,7 @@ class SmallSite:
             pixels[:, : 4 * (1 + list(labels).index(label))] = 255
             key = f"{dataset}{place}"
             clip = StoredClip(pixels, np.ones((SIZE, SIZE), bool), None, None)
-            sha256 = self.store.save_clip(dataset, key, clip)
+            sha256 = save_clip(self.store.clip_path(dataset, key), clip)
             file = f"clips/{key}.safetensors"
             split = SPLITS[patient % 3]
             records.append(ClipRecord(key, f"{label}{patient}", label, split, 2, file, sha256))

@@ -9,7 +9,8 @@ from aggregator.change_plan import ChangePlan
 from shared.echo.ontology import load_ontology
 from shared.phantom.planes import PLANES
 from shared.settings import build_settings, load_settings
-from site_client.datasets.labels import read_label_map, read_label_rows
+from site_client.datasets.label_map import read_site_map
+from site_client.datasets.labels import read_label_table
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 EXPERIMENTS = DEPLOY / "configs" / "experiments"
@@ -87,13 +88,13 @@ def test_the_stills_of_planes_that_the_phantom_has_are_labelled_for_testing(tmp_
     for name in "abc":
         (stills / f"{name}.png").touch()
     labels, label_map = write_stills(stills, tmp_path / "out")
-    rows = read_label_rows(labels, stills)
+    rows = read_label_table(labels, stills).by_file
     assert {name: (row.label, row.split) for name, row in rows.items()} == {
         "a.png": ("psax", "test"),
         "c.png": ("a4ch", "test"),
     }
-    shown = {view for views in read_label_map(label_map, rows).values() for view in views}
-    assert shown <= set(PLANES)
+    entries = read_site_map(label_map).label_map.entries
+    assert {view for row in rows.values() for view in entries[row.label]} <= set(PLANES)
     assert {view for views in GROUPS.values() for view in views} == set(PLANES)
 
 

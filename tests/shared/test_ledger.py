@@ -34,6 +34,17 @@ def test_entries_chain_from_the_empty_head(tmp_path: Path) -> None:
     assert ledger.verify() == 5
 
 
+def test_several_entries_come_whole_or_not_at_all(tmp_path: Path) -> None:
+    ledger = filled(tmp_path)
+    added = ledger.append_all([("a", {"n": 1}), ("b", {"n": 2})], actor="north")
+    assert [entry.position for entry in added] == [5, 6]
+    assert list(ledger.entries())[5:] == added
+    with pytest.raises(EchoFedError):
+        ledger.append_all([("a", {"n": 3}), ("b", {"n": 0.5})], actor="north")
+    assert ledger.append_all([], actor="north") == []
+    assert ledger.verify() == 7
+
+
 def test_stored_bytes_are_canonical_and_hashed_as_rfc_9162_leaves(tmp_path: Path) -> None:
     filled(tmp_path)
     connection = sqlite3.connect(tmp_path / "ledger.sqlite")

@@ -9,7 +9,8 @@ import pytest
 
 from shared.echo.manifest import SPLITS, ClipRecord, DatasetManifest
 from shared.echo.sector import Fan
-from site_client.store import SiteStore, StoredClip
+from site_client.clip_file import StoredClip, save_clip
+from site_client.store import SiteStore
 
 FAN = Fan((0.0, 32.0), -40.0, 40.0, 4.0, 44.0)
 SIZE = (48, 64)
@@ -79,7 +80,7 @@ def build_striped_site() -> StripedSite:
                 if not masked:
                     clip = StoredClip(clip.pixels_THW, None, None, None)
                 key = f"{dataset}-{patient:02d}-{place}"
-                sha256 = store.save_clip(dataset, key, clip)
+                sha256 = save_clip(store.clip_path(dataset, key), clip)
                 file = f"clips/{key}.safetensors"
                 split = SPLITS[SPLIT_OF[patient % len(SPLIT_OF)]]
                 clips.append(

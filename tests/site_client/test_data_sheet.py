@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from shared.echo.manifest import ClipRecord, DatasetManifest
 from shared.echo.sector import Fan
+from site_client.clip_file import StoredClip, save_clip
 from site_client.confounds import UNKNOWN
 from site_client.data_sheet import WITHHELD, Acquisition, count_groups, describe, read_acquisitions
-from site_client.store import SiteStore, StoredClip
+from site_client.store import SiteStore
 
 PLAIN = Acquisition("48x64", 4, 33.0, 0.5, "fan", "80 deg wide, near/far 0.1")
 StripedSite = Callable[..., SiteStore]
@@ -117,6 +118,14 @@ def test_views_give_no_hidden_label_away(manifest: DatasetManifest) -> None:
     assert sheet["views"]["A4C"]["patients"] == 8
 
 
+def test_clips_that_wait_are_counted_and_hidden_where_few(manifest: DatasetManifest) -> None:
+    acquisitions = [PLAIN] * len(manifest.clips)
+    for num_patients, clips in ((0, 0), (4, None), (5, 10)):
+        waiting = clips_of("w", num_patients)
+        sheet = describe(manifest, acquisitions, minimum=5, waiting=waiting)
+        assert sheet["waiting_for_review"]["clips"] == clips
+
+
 def test_no_key_of_a_patient_or_clip_stands_in_the_sheet(manifest: DatasetManifest) -> None:
     text = json.dumps(describe(manifest, [PLAIN] * len(manifest.clips), minimum=5))
     assert not any(clip.patient in text or clip.key in text for clip in manifest.clips)
@@ -166,7 +175,7 @@ def test_the_sector_is_told_by_what_was_found(
         np.zeros((2, 8, 9), np.uint8), np.ones((8, 9), bool) if mask else None, None, None, fan
     )
     for record in manifest.clips:
-        store.save_clip("demo", record.key, clip)
+        save_clip(store.clip_path("demo", record.key), clip)
     assert read_acquisitions(store, manifest, silent)[0] == Acquisition(
         "8x9", 2, None, None, sector, shape
     )

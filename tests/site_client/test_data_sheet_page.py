@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
+from site_client.clip_file import save_clip
 from site_client.data_sheet import describe, read_acquisitions
 from site_client.data_sheet_page import draw_thumbnails, render_page
 from site_client.store import SiteStore
@@ -24,11 +25,11 @@ def render(store: SiteStore, **changes: str) -> str:
     return render_page(sheet, draw_thumbnails(store, manifest))
 
 
-def test_the_page_stands_alone_and_shows_a_picture_of_each_label(striped_site: StripedSite) -> None:
+def test_the_page_stands_alone_and_shows_pictures_of_each_label(striped_site: StripedSite) -> None:
     store = striped_site()
     page = render(store, licence="CC BY 4.0")
     pictures = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
-    assert len(pictures) == 2
+    assert len(pictures) == len(set(pictures)) == 6  # of three patients each
     assert not re.search(r"https?://|<link|<script|@import|url\(", page)
     stored = store.clip("demo", store.manifest("demo").clips[1]).pixels_THW[1]  # sorted: 2CH first
     shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(pictures[0]))))
@@ -58,6 +59,6 @@ def test_the_page_names_a_shortcut(striped_site: StripedSite) -> None:
     for record in manifest.clips:
         if record.label == "2CH":
             clip = store.clip("demo", record)
-            store.save_clip("demo", record.key, replace(clip, mm_per_pixel=(0.25, 0.25)))
+            save_clip(store.clip_path("demo", record.key), replace(clip, mm_per_pixel=(0.25, 0.25)))
     page = render(store)
     assert re.search(r"<td>2CH</td><td class=\"text\">pixel spacing</td>", page)

@@ -13,11 +13,14 @@ import pytest
 
 from shared.echo.expert import ExpertCard, save_checkpoint
 from shared.echo.features import FeatureExport
+from shared.echo.schema import to_document
 from shared.errors import Code, EchoFedError
-from shared.files import sha256_hex, write_bytes
+from shared.files import sha256_hex, write_bytes, write_json
 from shared.ledger import Ledger
 from site_client.deidentify import Pseudonyms
 from site_client.forget import forget, patient_key
+from site_client.journal import JournalEntry
+from site_client.quarantine import HeldClip, held_clips
 from site_client.rounds.exports import kept_export
 from site_client.store import SiteStore
 
@@ -54,6 +57,14 @@ def store(striped_site: StripedSite, feature_export: FeatureExport) -> SiteStore
     return store
 
 
+def hold(store: SiteStore, key: str, patient: str, dataset: str) -> None:
+    """A clip that waits in quarantine."""
+    folder = store.root / "quarantine"
+    note = HeldClip(key, patient, dataset, num_frames=3, boxes=())
+    write_json(folder / f"{key}.json", to_document(note))
+    write_bytes(folder / f"{key}.safetensors", b"pixels of " + key.encode())
+
+
 def files_of(root: Path) -> dict[str, bytes]:
     return {
         path.relative_to(root).as_posix(): path.read_bytes()
@@ -68,6 +79,8 @@ def forgotten_entries(store: SiteStore) -> list[dict[str, Any]]:
 
 
 def test_clips_manifest_and_exports_of_the_patient_go_and_the_rest_stays(store: SiteStore) -> None:
+    hold(store, "a" * 32, PATIENT, "demo")
+    hold(store, "b" * 32, "demo-p1", "demo")
     before, kept = store.manifest("demo"), files_of(store.dataset_folder("more"))
     (done,) = forget(store, PATIENT, store.datasets(), site="north")
     after = store.manifest("demo")
@@ -75,7 +88,8 @@ def test_clips_manifest_and_exports_of_the_patient_go_and_the_rest_stays(store: 
     stored = {path.stem for path in store.clip_path("demo", "x").parent.iterdir()}
     assert stored == {clip.key for clip in after.clips}
     assert files_of(store.dataset_folder("more")) == kept
-    assert (done.num_clips, done.num_frames, done.num_exports) == (2, 6, 1)
+    assert (done.num_clips, done.num_frames, done.num_held, done.num_exports) == (2, 6, 1, 1)
+    assert [note.patient for note in held_clips(store)] == ["demo-p1"]
     (left,) = (store.root / "exports").iterdir()
     assert left.name.startswith(store.manifest("more").content_hash()[:32])
     assert PATIENT.encode() not in b"".join(files_of(store.root).values())
@@ -112,6 +126,25 @@ def test_an_unknown_patient_changes_nothing(store: SiteStore) -> None:
     assert "nobody" not in str(caught.value)
     assert files_of(store.root) == before
     assert forgotten_entries(store) == []
+
+
+def test_a_patient_with_held_clips_only_goes_too(store: SiteStore) -> None:
+    before = files_of(store.root)
+    hold(store, "a" * 32, "guest", "demo")
+    hold(store, "b" * 32, "guest", "unfinished")
+    hold(store, "c" * 32, "other", "elsewhere")
+    done = forget(store, "guest", ["demo", "more", "unfinished", "elsewhere"], site="north")
+    assert [(one.dataset, one.num_clips, one.num_held) for one in done] == [
+        ("demo", 0, 1), ("unfinished", 0, 1),
+    ]  # fmt: skip
+    assert [note.key for note in held_clips(store)] == ["c" * 32]
+    assert [entry["held"] for entry in forgotten_entries(store)] == [1, 1]
+    assert files_of(store.root).keys() - before.keys() == {
+        f"quarantine/{'c' * 32}.json", f"quarantine/{'c' * 32}.safetensors",
+    }  # fmt: skip
+    with pytest.raises(EchoFedError) as caught:
+        forget(store, "nobody", ["demo", "unknown"], site="north")
+    assert caught.value.code is Code.DATASET_UNKNOWN
 
 
 def test_the_last_patient_of_a_dataset_can_go(store: SiteStore) -> None:
@@ -153,10 +186,11 @@ def power_cut(monkeypatch: pytest.MonkeyPatch, step: int) -> Iterator[list[int]]
 def test_cut_off_at_any_step_it_can_be_done_again(
     store: SiteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    hold(store, "a" * 32, PATIENT, "demo")
     whole = SiteStore(tmp_path / "whole")
     shutil.copytree(store.root, whole.root)
     forget(whole, PATIENT, whole.datasets(), site="north")
-    for step in range(4):  # two clips, an export, the manifest
+    for step in range(6):  # a held clip, two clips, an export, the note, the manifest
         cut = SiteStore(tmp_path / f"cut{step}")
         shutil.copytree(store.root, cut.root)
         with power_cut(monkeypatch, step) as made, pytest.raises(OSError, match="cut"):
@@ -172,6 +206,21 @@ def test_leftovers_of_an_ingest_that_was_killed_go_too(store: SiteStore) -> None
     write_bytes(folder / "stray.safetensors", b"of whom?")
     forget(store, PATIENT, ["demo"], site="north")
     assert not (folder / "stray.safetensors").exists()
+
+
+def test_the_journal_keeps_files_of_staying_clips_only(store: SiteStore) -> None:
+    journal = store.journal("demo")
+    clips = {clip.patient: clip for clip in store.manifest("demo").clips}
+    stays = JournalEntry("stays", clips["demo-p4"], pixels="a")
+    for entry in (
+        stays,
+        JournalEntry("goes", clips[PATIENT], pixels="b"),
+        JournalEntry("copy", replace(clips[PATIENT], key="elsewhere"), pixels="a"),
+        JournalEntry("left out", code="SECTOR_EMPTY", reason="no sector"),
+    ):
+        journal.add(entry)
+    forget(store, PATIENT, ["demo"], site="north")
+    assert journal.entries() == {"stays": stays}
 
 
 def test_an_id_has_the_pseudonym_that_ingest_gives_it() -> None:

@@ -1,17 +1,28 @@
 """A folder becomes a dataset, whole or not at all; nobody's name comes with it."""
 
 import errno
+import hashlib
 import json
 import os
 import shutil
+import signal
 import stat
-from datetime import UTC, datetime
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom.uid import MediaStorageDirectoryStorage
 
 from shared.echo.manifest import SPLITS
+from shared.echo.ontology import load_ontology
 from shared.errors import Code, EchoFedError
 from shared.files import write_bytes
 from shared.ledger import Ledger
@@ -20,12 +31,16 @@ from shared.phantom.overlay import tissue_box
 from shared.testing.dicom import build_dicom, build_region, speckled_fan
 from site_client.ingest import IngestRequest, ingest
 from site_client.ingested import IngestReport
+from site_client.receipts import KIND as RECEIPT
 from site_client.settings import IngestSettings
-from site_client.store import SiteStore
+from site_client.store import SiteStore, file_sha256
 
 SIZE = (120, 160)
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 MAP = "AP4: A4C\nLAX: [PLAX]\nother: []\n"
+SIGNED_MAP = (
+    f"labels: {{AP4: A4C, LAX: [PLAX], other: []}}\nsigned: {{by: Ada, date: {NOW:%Y-%m-%d}}}\n"
+)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +70,7 @@ def store(tmp_path: Path) -> SiteStore:
 
 def request(hospital: HospitalTruth, **changes: object) -> IngestRequest:
     label_map = hospital.folder / "map.yaml"
-    label_map.write_text(MAP)
+    label_map.write_text(SIGNED_MAP)
     fields = {
         "dataset": "demo",
         "site": "north",
@@ -71,10 +86,11 @@ def run(
     store: SiteStore,
     *,
     keep: str = "sector",
+    text: str = "quarantine",
     workers: int = 1,
     **changes: object,
 ) -> IngestReport:
-    settings = IngestSettings(keep_pixels=keep, workers=workers)  # type: ignore[arg-type]
+    settings = IngestSettings(keep_pixels=keep, text=text, workers=workers)  # type: ignore[arg-type]
     return ingest(hospital.folder, store, request(hospital, **changes), settings, now=NOW)
 
 
@@ -110,11 +126,11 @@ def test_pixels_scale_and_mask_are_the_phantom_s(hospital: HospitalTruth, store:
         assert not clip.pixels_THW[:, ~clip.mask_HW].any()
 
 
-@pytest.mark.parametrize("keep", ["sector", "region"])
+@pytest.mark.parametrize(("keep", "text"), [("sector", "quarantine"), ("region", "blank")])
 def test_no_planted_identity_is_left_anywhere(
-    hospital: HospitalTruth, store: SiteStore, keep: str
+    hospital: HospitalTruth, store: SiteStore, keep: str, text: str
 ) -> None:
-    manifest = run(hospital, store, keep=keep, origin="real").manifest
+    manifest = run(hospital, store, keep=keep, text=text, origin="real").manifest
     stored = everything_under(store.root).lower()
     for person in hospital.people.values():
         for text in (person.family, person.given, person.number, person.number[3:], person.born):
@@ -146,11 +162,50 @@ def test_several_workers_store_the_same(
 
 def test_the_ledger_gets_counts_only(hospital: HospitalTruth, store: SiteStore) -> None:
     report = run(hospital, store)
-    (entry,) = Ledger(store.ledger_path).entries()
+    *receipts, entry = Ledger(store.ledger_path).entries()
     assert entry.kind == "dataset.ingested"
     assert entry.body["ingested"] == 8
-    keys = {clip.key for clip in report.manifest.clips} | {c.patient for c in report.manifest.clips}
-    assert not any(key in json.dumps(entry.body) for key in keys)
+    assert [receipt.kind for receipt in receipts] == ["study.deidentified"] * 4
+    clips = report.manifest.clips
+    keys = {key for clip in clips for key in (clip.key, clip.patient, clip.study, clip.date)}
+    told = json.dumps([receipt.body for receipt in receipts] + [entry.body])
+    assert not any(key in told for key in keys)
+
+
+def test_every_study_has_a_receipt_of_what_was_done_to_it(
+    store: SiteStore, tmp_path: Path, seed: int
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    region = {"SequenceOfUltrasoundRegions": [build_region((10, 5, 110, 155))]}
+    study = {**region, "StudyInstanceUID": "1.2.3", "StudyDate": "20240101"}
+    for number in range(2):
+        data = build_dicom(speckled_fan(SIZE, 3, seed + number), elements=study)
+        (folder / f"{number}.dcm").write_bytes(data)
+    (folder / "copy.dcm").write_bytes(data)
+    later = {**study, "StudyInstanceUID": "1.2.4", "StudyDate": "20240110"}
+    (folder / "empty.dcm").write_bytes(build_dicom(np.zeros((1, *SIZE), np.uint8), elements=later))
+    (folder / "later.dcm").write_bytes(build_dicom(speckled_fan(SIZE, 2, seed), elements=later))
+    (folder / "cut.dcm").write_bytes(b"cut")
+    plain = IngestRequest(dataset="demo", site="north", origin="phantom")
+    clips = ingest(folder, store, plain, IngestSettings(text="keep"), now=NOW).manifest.clips
+    receipts = [e.body for e in Ledger(store.ledger_path).entries() if e.kind == RECEIPT]
+    both, one = sorted(receipts, key=lambda receipt: -int(receipt["files"]))
+    assert (both["files"], both["clips"], both["frames"]) == (3, 2, 6)
+    assert (one["files"], one["clips"], one["frames"]) == (2, 1, 2)
+    assert (both["dropped"], one["dropped"]) == ({"ALREADY_EXISTS": 1}, {"SECTOR_EMPTY": 1})
+    assert both["header_elements_removed"]["names"] == 3
+    stored = {clip.sha256: store.clip("demo", clip) for clip in clips}
+    blanked = {key: int((~c.mask_HW).sum()) * len(c.pixels_THW) for key, c in stored.items()
+               if c.mask_HW is not None}  # fmt: skip
+    assert both["pixels_blanked"] + one["pixels_blanked"] == sum(blanked.values())
+    days = sorted(date.fromisoformat(clip.date) for clip in clips)
+    assert (days[-1] - days[0]).days == 9
+    assert days[-1] < date(2024, 1, 1)
+    assert len({clip.study for clip in clips}) == 2
+    ingest(folder, store, plain, IngestSettings(text="keep"), now=NOW)
+    assert len(list(Ledger(store.ledger_path).entries())) == 3
+    assert b"20240101" not in everything_under(store.root)
 
 
 def test_an_unknown_label_stops_before_anything_is_stored(
@@ -224,6 +279,86 @@ def test_bad_files_are_listed_with_their_reason_and_without_a_name(
     assert b"verdichio" not in everything_under(store.root).lower()
 
 
+def test_a_disc_with_other_modalities_gives_its_ultrasound(
+    store: SiteStore, tmp_path: Path, seed: int
+) -> None:
+    """Directory under two names, one study in two folders, a CT with pixels, a report."""
+    region = {"SequenceOfUltrasoundRegions": [build_region((10, 5, 110, 155))]}
+    directory = {"SOPClassUID": MediaStorageDirectoryStorage, "PixelData": None, "Modality": None}
+    files: dict[str, dict[str, object]] = {
+        "DICOMDIR": directory,
+        "index.dcm": directory,
+        "PAT1/STU1/IM1": region,
+        "PAT1/STU1/more/IM2": region,
+        "PAT1/CT/IM3": {"Modality": "CT"},
+        "PAT1/SR/IM4": {"Modality": "SR", "PixelData": None},
+    }
+    for number, (name, changes) in enumerate(files.items()):
+        path = tmp_path / "disc" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        elements = {"StudyInstanceUID": "1.2.3", **changes}
+        path.write_bytes(build_dicom(speckled_fan(SIZE, 2, seed + number), elements=elements))
+    plain = IngestRequest(dataset="demo", site="north", origin="phantom")
+    report = ingest(tmp_path / "disc", store, plain, IngestSettings(text="keep"), now=NOW)
+    assert len(report.manifest.clips) == 2
+    assert report.manifest.num_patients() == 1
+    assert report.num_ignored == 1
+    assert sorted(drop.code for drop in report.dropped) == [
+        "PIXELS_MISSING", "PIXELS_MISSING", "SECTOR_EMPTY",
+    ]  # fmt: skip
+
+
+def test_labels_by_instance_find_files_of_any_name(
+    store: SiteStore, tmp_path: Path, seed: int
+) -> None:
+    region = {"SequenceOfUltrasoundRegions": [build_region((10, 5, 110, 155))]}
+    folder = tmp_path / "in"
+    (folder / "deep").mkdir(parents=True)
+    for number, name in enumerate(("a.dcm", "deep/b", "c.dcm")):
+        elements = {**region, "SOPInstanceUID": f"1.2.{number}"}
+        data = build_dicom(speckled_fan(SIZE, 1, seed + number), elements=elements)
+        (folder / name).write_bytes(data)
+    labels = tmp_path / "l.csv"
+    labels.write_text("sop_uid,file,label,patient\n1.2.1,,A2C,4711\n,c.dcm,A4C,\n1.9,,A4C,\n")
+    plain = IngestRequest(dataset="demo", site="north", origin="phantom", labels=labels)
+    report = ingest(folder, store, plain, IngestSettings(text="keep"), now=NOW)
+    assert sorted(clip.label for clip in report.manifest.clips) == ["", "A2C", "A4C"]
+    assert report.manifest.num_patients() == 2
+    assert [drop.position for drop in report.dropped] == [-1]
+    assert b"1.2.1" not in everything_under(store.root)
+    labels.write_text("sop_uid,file,label\n1.2.1,,A2C\n,deep/b,A4C\n")
+    with pytest.raises(EchoFedError, match="differ") as caught:
+        ingest(folder, store, plain, IngestSettings(text="keep"), now=NOW)
+    assert caught.value.code is Code.CONFIG_INVALID
+    with pytest.raises(EchoFedError, match="images"):
+        ingest(folder, store, replace(plain, source="images"), IngestSettings(text="keep"), now=NOW)
+
+
+def test_an_unsigned_map_of_real_data_is_refused_and_a_signed_one_recorded(
+    hospital: HospitalTruth, store: SiteStore, tmp_path: Path
+) -> None:
+    flat = tmp_path / "flat.yaml"
+    flat.write_text(MAP)
+    with pytest.raises(EchoFedError) as caught:
+        run(hospital, store, origin="real", label_map=flat)
+    assert caught.value.code is Code.LABEL_MAP_UNSIGNED
+    assert store.datasets() == ()
+    text = "labels: {AP4: A4C, LAX: PLAX}\nnever_images: [doppler]\nfolds: {A5C: AP4}\n"
+    signed = tmp_path / "signed.yaml"
+    signed.write_text(text + "signed: {by: Ada Verdichio, date: 2026-01-31}\n")
+    report = run(hospital, store, origin="real", label_map=signed)
+    manifest = store.manifest("demo")
+    assert manifest.is_signed
+    assert manifest.never_images == ("doppler",)
+    assert manifest.folds == {"A5C": "AP4"}
+    assert set(manifest.annotated) == {
+        *load_ontology().leaves("A4C"), *load_ontology().leaves("PLAX")
+    }  # fmt: skip
+    assert manifest.label_map_sha256 == file_sha256(signed)
+    assert report.document()["label_map_sha256"] == file_sha256(signed)
+    assert b"verdichio" not in everything_under(store.root).lower()
+
+
 def test_a_folder_with_nothing_good_is_an_error(store: SiteStore, tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
@@ -290,13 +425,228 @@ def test_a_growing_dataset_keeps_its_patients_sides(
     for patients in (range(4), range(4, 16)):
         for patient in patients:
             elements = {**region, "PatientID": f"MRN{patient}"}
-            data = build_dicom(speckled_fan(SIZE, 1, seed + patient), elements=elements)
+            data = build_dicom(speckled_fan(SIZE, 3, seed + patient), elements=elements)
             (tmp_path / f"{patient}.dcm").write_bytes(data)
         clips = ingest(tmp_path, store, plain, IngestSettings(), now=NOW).manifest.clips
         sides.append({clip.patient: clip.split for clip in clips})
     before, after = sides
     assert len(after) == 16
     assert all(after[patient] == split for patient, split in before.items())
+
+
+def flow_beside_tissue(folder: Path, seed: int) -> None:
+    """A plain clip, one with flow, and a spectrum below a small fan."""
+    tissue = build_region((10, 5, 110, 155))
+    kinds = {
+        "plain": [tissue],
+        "flow": [tissue, build_region((30, 40, 90, 120), kind=2)],
+        "spectrum": [tissue, build_region((112, 5, 118, 155), spatial=3, kind=3)],
+    }
+    for place, (name, regions) in enumerate(kinds.items()):
+        elements = {"SequenceOfUltrasoundRegions": regions, "PatientID": name}
+        data = build_dicom(speckled_fan(SIZE, 2, seed + place) | 1, elements=elements)
+        (folder / f"{name}.dcm").write_bytes(data)
+
+
+def test_only_wanted_kinds_of_clips_are_kept_and_the_others_listed(
+    store: SiteStore, tmp_path: Path, seed: int
+) -> None:
+    flow_beside_tissue(tmp_path, seed)
+    plain = IngestRequest(dataset="demo", site="north", origin="real")
+    choices: dict[tuple[str, ...], list[str]] = {
+        ("b_mode", "colour", "spectral"): [],
+        ("b_mode",): ["a file shows flow in colour", "a file shows a Doppler spectrum"],
+        ("b_mode", "spectral"): ["a file shows flow in colour"],
+    }
+    for modes, reasons in choices.items():
+        words = {"modes": modes, "keep_pixels": "region", "text": "blank"}
+        settings = IngestSettings(**words)  # type: ignore[arg-type]
+        report = ingest(tmp_path, store, plain, settings, now=NOW)
+        assert [drop.reason for drop in report.dropped] == reasons
+        assert {drop.code for drop in report.dropped} <= {"MODE_UNWANTED"}
+        clips = [store.clip("demo", record).pixels_THW for record in report.manifest.clips]
+        assert len(clips) == len(modes)
+    has_trace = [bool(clip[:, 112:118, 5:155].all()) for clip in clips]
+    assert sorted(has_trace) == [False, True]
+    assert not clips[has_trace.index(False)][:, 112:118].any()
+
+
+def test_one_broken_file_in_a_hundred_costs_itself_alone(
+    store: SiteStore, tmp_path: Path, seed: int
+) -> None:
+    broken = {40: lambda data: data[: len(data) // 2], 140: lambda data: data[:200]}
+    for number in range(200):
+        elements = {"PatientID": f"MRN{number // 2}"}
+        data = build_dicom(speckled_fan((48, 64), 1, seed + number), elements=elements)
+        damaged = broken[number](data) if number in broken else data
+        (tmp_path / f"{number:03d}.dcm").write_bytes(damaged)
+    plain = IngestRequest(dataset="demo", site="north", origin="real")
+    report = ingest(tmp_path, store, plain, IngestSettings(text="blank"), now=NOW)
+    assert len(report.manifest.clips) == 198
+    assert [drop.position for drop in report.dropped] == [40, 140]
+    hashes = [hashlib.sha256((tmp_path / f"{n:03d}.dcm").read_bytes()).hexdigest() for n in broken]
+    assert [drop.sha256 for drop in report.dropped] == [digest[:12] for digest in hashes]
+
+
+def write_stills(folder: Path, count: int, seed: int) -> list[Path]:
+    """Clips of patients of their own."""
+    folder.mkdir(exist_ok=True)
+    region = {"SequenceOfUltrasoundRegions": [build_region((10, 5, 110, 155))]}
+    paths = []
+    for number in range(count):
+        elements = {**region, "PatientID": f"MRN{number}"}
+        data = build_dicom(speckled_fan(SIZE, 3, seed + number), elements=elements)
+        paths.append(folder / f"{number}.dcm")
+        paths[-1].write_bytes(data)
+    return paths
+
+
+def spoil(path: Path) -> None:
+    """Make a file unreadable in a way that only reading it tells."""
+    before = path.stat()
+    path.write_bytes(bytes(before.st_size))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+class Killed(BaseException):
+    """Ends the process at a certain file."""
+
+
+@contextmanager
+def killed_at(file: int, num_files: int) -> Iterator[Callable[[int, str], None]]:
+    done = iter(range(1, num_files + 1))
+
+    def advance(units: int, note: str) -> None:
+        if next(done) == file:
+            raise Killed
+
+    yield advance
+
+
+PLAIN = IngestRequest(dataset="demo", site="north", origin="real")
+
+
+def test_after_a_kill_no_finished_file_is_read_again(
+    store: SiteStore, tmp_path: Path, seed: int
+) -> None:
+    paths = write_stills(tmp_path / "in", 6, seed)
+    shutil.copytree(tmp_path / "in", tmp_path / "unharmed")
+    show = partial(killed_at, 4)
+    with pytest.raises(Killed):
+        ingest(tmp_path / "in", store, PLAIN, IngestSettings(), now=NOW, show=show)
+    assert store.datasets() == ()
+    for path in paths[:4]:
+        spoil(path)
+    report = ingest(tmp_path / "in", store, PLAIN, IngestSettings(), now=NOW)
+    assert (report.num_known, len(report.manifest.clips), report.dropped) == (4, 6, ())
+    whole = SiteStore(tmp_path / "whole")
+    write_bytes(whole.identity_folder / "pseudonym.key", b"5a" * 32)
+    at_once = ingest(tmp_path / "unharmed", whole, PLAIN, IngestSettings(), now=NOW)
+    assert at_once.manifest == report.manifest
+
+
+@pytest.mark.slow
+def test_a_process_that_was_killed_goes_on_where_it_stood(tmp_path: Path, seed: int) -> None:
+    write_stills(tmp_path / "in", 60, seed)
+    home = tmp_path / "site"
+    site = ["--config", str(home / "site.yaml")]
+    command = [sys.executable, "-c", "from site_client.cli import main; main()"]
+    subprocess.run([*command, "init", "--standalone", str(home)], check=True, capture_output=True)
+    words = [*command, "ingest", str(tmp_path / "in"), "--dataset", "demo", *site, "--json"]
+    journal = SiteStore(home).dataset_folder("demo") / "journal.jsonl"
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None and not (
+            journal.is_file() and journal.read_bytes().count(b"\n") > 5
+        ):
+            time.sleep(0.01)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert SiteStore(home).datasets() == ()
+    said = subprocess.run(words, check=True, capture_output=True)
+    report = json.loads(said.stdout)
+    assert 5 < report["known"] < 60
+    assert report["ingested"] + report["held"] == 60
+
+
+def test_a_line_that_a_kill_cut_off_costs_one_file(
+    store: SiteStore, tmp_path: Path, seed: int
+) -> None:
+    write_stills(tmp_path / "in", 3, seed)
+    first = ingest(tmp_path / "in", store, PLAIN, IngestSettings(), now=NOW)
+    journal = store.dataset_folder("demo") / "journal.jsonl"
+    whole = journal.read_bytes()
+    journal.write_bytes(whole[:-30])
+    again = ingest(tmp_path / "in", store, PLAIN, IngestSettings(), now=NOW)
+    assert (again.num_known, again.manifest) == (2, first.manifest)
+    assert sorted(journal.read_bytes().splitlines()) == sorted(whole.splitlines())
+
+
+def test_a_file_that_changed_or_shall_be_kept_otherwise_is_read_again(
+    store: SiteStore, tmp_path: Path, seed: int
+) -> None:
+    paths = write_stills(tmp_path / "in", 3, seed)
+    ingest(tmp_path / "in", store, PLAIN, IngestSettings(), now=NOW)
+    paths[0].write_bytes(paths[1].read_bytes())
+    changed = ingest(tmp_path / "in", store, PLAIN, IngestSettings(), now=NOW)
+    assert (changed.num_known, len(changed.manifest.clips)) == (2, 2)
+    region = IngestSettings(keep_pixels="region")
+    assert ingest(tmp_path / "in", store, PLAIN, region, now=NOW).num_known == 0
+
+
+def test_a_picture_without_a_sector_is_looked_at_once(
+    store: SiteStore, tmp_path: Path, seed: int
+) -> None:
+    (path, *_) = write_stills(tmp_path / "in", 2, seed)
+    path.write_bytes(build_dicom(np.zeros((2, *SIZE), np.uint8)))
+    for _ in range(2):
+        report = ingest(tmp_path / "in", store, PLAIN, IngestSettings(), now=NOW)
+        assert [drop.code for drop in report.dropped] == ["SECTOR_EMPTY"]
+        spoil(path)
+
+
+def test_the_same_pixels_under_another_name_and_banner_are_one_clip(
+    store: SiteStore, tmp_path: Path, seed: int
+) -> None:
+    region = {"SequenceOfUltrasoundRegions": [build_region((10, 5, 110, 155))]}
+    pixels = speckled_fan(SIZE, 3, seed)
+    for number, (name, patient) in enumerate((("b", "1"), ("c", "1"), ("d", "2"))):
+        pixels[:, :4, 10 * number :] = 250  # outside the region: another banner, another file
+        data = build_dicom(pixels, elements={**region, "PatientID": patient})
+        (tmp_path / f"{name}.dcm").write_bytes(data)
+    labels = tmp_path / "labels.csv"
+    labels.write_text("file,label\na.dcm,A4C\nb.dcm,A4C\nc.dcm,A2C\nd.dcm,A4C\n")
+    words = replace(PLAIN, labels=labels)
+    report = ingest(tmp_path, store, words, IngestSettings(), now=NOW)
+    (clip,) = report.manifest.clips
+    assert clip.label == "A4C"
+    copies = {drop.position: drop.reason for drop in report.dropped if drop.position >= 0}
+    assert report.document()["copies"] == len(copies) == 2
+    assert "another label" in copies[1]
+    assert "another patient" in copies[2]
+    (tmp_path / "a.dcm").write_bytes((tmp_path / "d.dcm").read_bytes())
+    again = ingest(tmp_path, store, words, IngestSettings(), now=NOW)
+    assert again.manifest.clips == (clip,)
+    assert len(list(store.clip_path("demo", "x").parent.iterdir())) == 1
+
+
+def test_a_stored_clip_is_named_by_its_content(hospital: HospitalTruth, store: SiteStore) -> None:
+    for record in run(hospital, store).manifest.clips:
+        assert record.file == f"clips/{record.sha256}.safetensors"
+        assert store.holds("demo", record)
+
+
+def test_progress_knows_how_many_files_there_are(
+    store: SiteStore, tmp_path: Path, seed: int
+) -> None:
+    write_stills(tmp_path / "in", 3, seed)
+    told: list[int] = []
+
+    def show(num_files: int) -> AbstractContextManager[Callable[[int, str], None]]:
+        told.append(num_files)
+        return nullcontext(lambda units, note: told.append(units))
+
+    ingest(tmp_path / "in", store, PLAIN, IngestSettings(), now=NOW, show=show)
+    assert told == [3, 1, 1, 1]
 
 
 def test_labelled_files_that_are_not_there_are_listed(
@@ -315,9 +665,13 @@ def test_real_files_are_ingested_and_their_names_stay_behind(
     real_data: Path, store: SiteStore
 ) -> None:
     plain = IngestRequest(dataset="demo", site="north", origin="real")
-    report = ingest(real_data / "dicom_us", store, plain, IngestSettings(), now=NOW)
-    assert len(report.manifest.clips) >= 6
-    assert {drop.code for drop in report.dropped} <= {"SECTOR_EMPTY"}
+    settings = IngestSettings(modes=("b_mode", "colour"))
+    report = ingest(real_data / "dicom_us", store, plain, settings, now=NOW)
+    assert len(report.manifest.clips) >= 3
+    held = [drop for drop in report.dropped if drop.code == "TEXT_FOUND"]
+    assert len(held) >= 2  # two show the scanner's own words inside what is taken for the sector
+    codes = {drop.code for drop in report.dropped}
+    assert codes <= {"SECTOR_EMPTY", "TEXT_FOUND", "MODE_UNWANTED"}
     stored = everything_under(store.root).lower()
     for text in (b"compressedsamples", b"98279", b"11-05-25", b"name^", b"aloka", b"pla^"):
         assert text not in stored

@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shared.echo.manifest import DatasetManifest
 from shared.echo.sector import Fan
 from shared.errors import Code, EchoFedError
-from shared.testing.dicom import build_dicom
+from shared.testing.dicom import build_dicom, draw_speckle
 from site_client.ingest import IngestRequest, ingest
 from site_client.ingested import IngestReport
 from site_client.settings import IngestSettings
@@ -32,12 +31,12 @@ def store(tmp_path: Path) -> SiteStore:
 
 def run(store: SiteStore, folder: Path, **changes: Any) -> IngestReport:
     request = IngestRequest(**{"dataset": "demo", "site": "north", "origin": "real"} | changes)
-    return ingest(folder, store, request, IngestSettings(workers=1), now=NOW)
+    settings = IngestSettings(workers=1, modes=("b_mode", "colour"))
+    return ingest(folder, store, request, settings, now=NOW)
 
 
 def speckled(seed: int) -> np.ndarray:
-    noise = np.random.default_rng(seed).integers(40, 250, (96, 128))
-    return (noise * FAN.mask((96, 128))).astype(np.uint8)
+    return draw_speckle(np.random.default_rng(seed), (1, 96, 128))[0] * FAN.mask((96, 128))
 
 
 def write_camus(folder: Path, num_patients: int) -> Path:
@@ -92,14 +91,14 @@ def test_nothing_is_added_to_a_published_test_part(store: SiteStore, tmp_path: P
 
 def write_video(path: Path, seed: int) -> None:
     """Six frames of moving speckle in a fan of 112 by 112, as the EchoNet sets are stored."""
+    speckle_THW = draw_speckle(np.random.default_rng(seed), (6, 112, 112))
+    fan = Fan((2.0, 56.0), -42.0, 42.0, 2.0, 104.0).mask((112, 112))
     with av.open(str(path), "w") as file:
         track = file.add_stream("mjpeg", rate=50)
         track.height = track.width = 112
         track.pix_fmt = "yuvj420p"
-        for frame in range(6):
-            noise = np.random.default_rng((seed, frame)).integers(40, 250, (112, 112))
-            fan = Fan((2.0, 56.0), -42.0, 42.0, 2.0, 104.0).mask((112, 112))
-            rgb = np.repeat((noise * fan).astype(np.uint8)[..., None], 3, axis=-1)
+        for speckle_HW in speckle_THW * fan:
+            rgb = np.repeat(speckle_HW[..., None], 3, axis=-1)
             file.mux(track.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24")))
         file.mux(track.encode())
 
@@ -175,52 +174,3 @@ def test_an_unknown_layout_names_the_nearest(store: SiteStore, tmp_path: Path) -
         run(store, write_camus(tmp_path / "camus", 1), layout="camuss")
     assert caught.value.code is Code.NAME_UNKNOWN
     assert "'camus'" in caught.value.hint
-
-
-REAL = {
-    "camus_a4c": ("camus", 6, {"A4C"}),
-    "camus_biplane": ("camus", 4, {"A2C", "A4C"}),
-    "tte47": ("tte47", 8, None),
-    "lung_pocus": ("lung_pocus", 8, {"lung"}),
-    "muscle_timtrack": ("muscle_timtrack", 6, {"muscle"}),
-    "fetal_hc18": ("fetal_hc18", 6, {"fetal-head"}),
-    "dicom_us": (None, 11, set()),
-}
-"""Layout, files taken, and the views of the labels that must come out; None for any."""
-
-
-def thinned(folder: Path, target: Path, num_files: int) -> Path:
-    """Links to evenly chosen pictures of a real set, and to its tables."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    pictures = [p for p in files if p.suffix != ".csv" and p.parent.name != "masks"]
-    pictures = [path for path in pictures if "_gt" not in path.name]
-    step = max(1, len(pictures) // num_files)
-    beside = [path for path in files if path.parent.name == "masks"][:2]
-    for path in [*pictures[::step][:num_files], *beside, *folder.glob("*.csv")]:
-        link = target / path.relative_to(folder)
-        link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(path)
-    return target
-
-
-@pytest.mark.parametrize("name", REAL)
-def test_every_real_set_becomes_a_dataset(
-    name: str, store: SiteStore, tmp_path: Path, real_data: Path
-) -> None:
-    layout, num_files, views = REAL[name]
-    report = run(store, thinned(real_data / name, tmp_path / "real", num_files), layout=layout)
-    assert report.num_files == num_files
-    assert {drop.code for drop in report.dropped} <= {"SECTOR_EMPTY"}
-    assert len(report.manifest.clips) >= num_files / 2
-    assert views is None or set(report.manifest.label_map().views()) == views
-    assert_pictures_are_right(store, report.manifest)
-
-
-def assert_pictures_are_right(store: SiteStore, manifest: DatasetManifest) -> None:
-    """Tissue inside the mask, nothing outside, in every clip."""
-    for record in manifest.clips:
-        clip = store.clip(manifest.id, record)
-        assert clip.mask_HW is not None
-        assert not clip.pixels_THW[:, ~clip.mask_HW].any()
-        assert clip.pixels_THW[:, clip.mask_HW].mean() > 10
-        assert clip.mask_HW.mean() > 0.05

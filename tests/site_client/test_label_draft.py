@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from shared.echo.ontology import load_ontology
 from shared.errors import Code, EchoFedError
-from site_client.datasets.labels import LabelRow, read_label_map, read_label_rows
+from site_client.datasets.label_map import read_site_map, views_of_labels
 from site_client.label_draft import Proposal, draft_map, find_labels_file, propose_views
 
 SITE_WORDS = "file,label,operator\na,AP4\nb,AP4\nc,sax-mid\nd,4 chmber view\ne,\nf,Zebra 7\n"
@@ -24,12 +24,12 @@ def words(tmp_path: Path) -> Path:
 
 def confirm(text: str) -> str:
     """Take the ``#`` before every label away, as somebody who agrees with all would."""
-    return "\n".join(line[1:] if line.startswith('#"') else line for line in text.splitlines())
+    return "\n".join(line[1:] if line.startswith('#  "') else line for line in text.splitlines())
 
 
-def code_of(path: Path, rows: dict[str, LabelRow]) -> Code:
+def code_of(path: Path) -> Code:
     with pytest.raises(EchoFedError) as caught:
-        read_label_map(path, rows)
+        views_of_labels(read_site_map(path).label_map, ["AP4", "sax-mid", "4 chmber view"])
     return caught.value.code
 
 
@@ -46,49 +46,63 @@ def test_aliases_are_proposed_and_others_get_the_nearest_names_only(words: Path)
 def test_nothing_of_a_draft_is_in_force(words: Path, tmp_path: Path) -> None:
     draft = tmp_path / "labels.yaml"
     draft.write_text(draft_map(propose_views(words)))
-    assert yaml.safe_load(draft.read_text()) is None
-    assert code_of(draft, read_label_rows(words, tmp_path)) is Code.LABEL_MAP_INVALID
+    sections = yaml.safe_load(draft.read_text())
+    assert [name for name, said in sections.items() if said] == ["signed"]
+    assert code_of(draft) is Code.LABEL_MAP_INVALID
 
 
 def test_a_confirmed_draft_is_the_label_map(words: Path, tmp_path: Path) -> None:
     text = draft_map(propose_views(words))
     for label, view in (("4 chmber view", "[A4C, A5C]"), ("Zebra 7", "[]")):
-        text = text.replace(f'#"{label}": write-a-view-here', f'#"{label}": {view}')
+        text = text.replace(f'"{label}": write-a-view-here', f'"{label}": {view}')
     signed = tmp_path / "labels.yaml"
     signed.write_text(confirm(text))
-    assert read_label_map(signed, read_label_rows(words, tmp_path)) == {
+    found = read_site_map(signed)
+    assert not found.is_signed
+    assert views_of_labels(found.label_map, found.label_map.entries) == {
         "AP4": ("A4C",), "sax-mid": ("PSAX-PM",), "4 chmber view": ("A4C", "A5C"), "Zebra 7": (),
     }  # fmt: skip
+
+
+def test_the_record_of_other_views_and_the_signature_are_filled_in(
+    words: Path, tmp_path: Path
+) -> None:
+    text = confirm(draft_map([Proposal("AP4", 2, "A4C", ())]))
+    text = text.replace("#  - SSN-long ", "  - SSN-long ").replace("folds:", "folds:\n  SC-4C: AP4")
+    signed = tmp_path / "labels.yaml"
+    signed.write_text(text.replace("  by:", "  by: Ada").replace("  date:", "  date: 2026-01-31"))
+    found = read_site_map(signed)
+    assert found.is_signed
+    assert found.label_map.never_images == {"SSN-long"}
+    assert found.label_map.folds == {"SC-4C": "AP4"}
 
 
 def test_a_line_taken_in_without_a_view_is_refused(words: Path, tmp_path: Path) -> None:
     signed = tmp_path / "labels.yaml"
     signed.write_text(confirm(draft_map(propose_views(words))))
-    assert code_of(signed, read_label_rows(words, tmp_path)) is Code.VIEW_UNKNOWN
+    assert code_of(signed) is Code.VIEW_UNKNOWN
 
 
 def test_a_label_left_unconfirmed_is_refused(words: Path, tmp_path: Path) -> None:
     signed = tmp_path / "labels.yaml"
-    signed.write_text(draft_map(propose_views(words)).replace('#"AP4"', '"AP4"'))
-    assert code_of(signed, read_label_rows(words, tmp_path)) is Code.LABEL_UNMAPPED
+    signed.write_text(draft_map(propose_views(words)).replace('#  "AP4"', '  "AP4"'))
+    assert code_of(signed) is Code.LABEL_UNMAPPED
 
 
 @settings(max_examples=25)
 @given(st.text(st.characters(exclude_categories=("Cs", "Cc", "Cn")), min_size=1, max_size=40))
 def test_any_word_of_a_site_survives_the_draft(label: str) -> None:
     text = draft_map([Proposal(label, 1, "A4C", ())])
-    assert yaml.safe_load(text) is None
-    assert yaml.safe_load(confirm(text)) == {label: "A4C"}
+    assert yaml.safe_load(text)["labels"] is None
+    assert yaml.safe_load(confirm(text))["labels"] == {label: "A4C"}
 
 
 def test_the_views_that_no_proposal_covers_are_listed_for_the_record() -> None:
     text = draft_map([Proposal("x", 1, "apical", ()), Proposal("y", 1, None, ("PLAX",))])
     leaves = load_ontology().leaves("echo")
-    listed = [leaf for leaf in leaves if f"\n# {leaf} (" in text]
+    listed = [leaf for leaf in leaves if f"\n#  - {leaf}  #" in text]
     assert "PLAX-LV" in listed
     assert not set(listed) & set(load_ontology().leaves("apical"))
-    assert "Read and confirmed by (name):" in text
-    assert "On (date):" in text
 
 
 def test_a_folder_s_labels_file_is_found_by_its_first_line(words: Path, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from shared.testing.declared import examine
 from shared.testing.recorder import Crossing, SentBody, decode, recording
 from site_client.federate import free_port
 from site_client.identity import Identity
-from site_client.store import SiteStore, load_clip
+from site_client.store import SiteStore
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
@@ -160,8 +160,9 @@ def furnish(folder: Path, name: str, place: int) -> None:
     (data / "labels.yaml").write_text(yaml.safe_dump(VIEWS[name]))
     files = ("--labels", data / "labels.csv", "--label-map", data / "labels.yaml")
     words = ("--origin", "phantom", "--dataset", f"{name}-echo")
-    fractions = set_options({"ingest.val_fraction": 0.25, "ingest.test_fraction": 0.25})
-    run_command("echofed-site", "ingest", data, *files, *words, *fractions, config=config)
+    settings = {"val_fraction": 0.25, "test_fraction": 0.25, "text": "keep"}
+    options = set_options({f"ingest.{name}": value for name, value in settings.items()})
+    run_command("echofed-site", "ingest", data, *files, *words, *options, config=config)
     run_command("echofed-site", "train", config=config)
 
 
@@ -193,7 +194,7 @@ def frames_of(folder: Path) -> list[NDArray[np.uint8]]:
     store = SiteStore(folder / "north")
     dataset = store.datasets()[0]
     clips = store.manifest(dataset).clips[:6]
-    return [load_clip(store.clip_path(dataset, clip.key)).pixels_THW[0] for clip in clips]
+    return [store.clip(dataset, clip).pixels_THW[0] for clip in clips]
 
 
 def words_of(folder: Path) -> list[str]:

@@ -102,7 +102,7 @@ def furnish(centre: Centre, folder: Path, name: str, bundle: str, *, place: int)
         {
             "site": name,
             "centre": {"address": address, "federation": federation.name, "heartbeat_s": 10},
-            "ingest": {"val_fraction": 0.25, "test_fraction": 0.25},
+            "ingest": {"val_fraction": 0.25, "test_fraction": 0.25, "text": "keep"},
             "expert": {
                 **{"backbone": "test_resnet", "image_size": 32, "epochs": 1, "threads": 1},
                 "backmix": {"enabled": False},
@@ -129,7 +129,11 @@ def scan_and_train(data: Path, store: SiteStore, settings: SiteSettings, *, plac
         first_patient=100 * place,
     )
     write_hospital(spec, data)
-    words = IngestRequest("echo", settings.site, "phantom", labels=data / "labels.csv")
+    label_map = data / "labels.yaml"
+    label_map.write_text("".join(f"{name}: {view}\n" for name, view in spec.labels.items()))
+    words = IngestRequest(
+        "echo", settings.site, "phantom", labels=data / "labels.csv", label_map=label_map
+    )
     ingest(data, store, words, settings.ingest, now=datetime.now(UTC))
     train_expert(
         store,

@@ -125,6 +125,33 @@ def test_a_label_may_stand_for_many_views_or_for_none() -> None:
     assert label_map.views() == ("PSAX-MV", "PSAX-PM")
 
 
+def test_only_what_a_site_would_have_labelled_is_annotated() -> None:
+    label_map = build_label_map(
+        {"SAX": "PSAX", "AP4": "A4C-LV", "bad": []},
+        never_images=["PSAX-chordae", "doppler"],
+        folds={"A5C": "AP4"},
+    )
+    psax = set(load_ontology().leaves("PSAX"))
+    assert label_map.annotated() == (psax - {"PSAX-chordae"}) | {"A4C-LV"}
+
+
+@pytest.mark.parametrize(
+    ("never_images", "folds", "named"),
+    [
+        (["parasternal"], {}, "'LAX'"),
+        ([], {"A5C": "5CH"}, "'5CH'"),
+        (["apical"], {"A5C": "LAX"}, "A5C"),
+        ([], {"PLAX-LV": "LAX"}, "PLAX-LV"),
+    ],
+)
+def test_a_record_that_contradicts_itself_is_refused(
+    never_images: list[str], folds: dict[str, str], named: str
+) -> None:
+    with pytest.raises(EchoFedError, match=named) as caught:
+        build_label_map({"LAX": "PLAX"}, never_images=never_images, folds=folds)
+    assert caught.value.code is Code.LABEL_MAP_INVALID
+
+
 def test_covered_is_monotone_and_includes_the_node_itself() -> None:
     ontology = load_ontology()
     union = ontology.order(["PSAX-AV", "A4C", "PSAX", "PSAX-PM"])

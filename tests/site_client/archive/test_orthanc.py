@@ -1,5 +1,6 @@
 """Against a real Orthanc: what the archive holds comes once, whole, and into the right hands."""
 
+import csv
 import json
 import os
 import signal
@@ -14,8 +15,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import Result
+from pydicom import dcmread
 from typer.testing import CliRunner
 
+from aggregator.authority import Authority
 from shared.echo.manifest import DatasetManifest
 from shared.errors import Code, EchoFedError
 from shared.testing.orthanc import Orthanc
@@ -24,6 +27,7 @@ from site_client.archive.dicomweb import DicomWeb
 from site_client.archive.fetch import fetch
 from site_client.archive.inbox import Inbox, open_inbox
 from site_client.archive.receive import receiving
+from site_client.archive.tls import TlsFiles, open_tls
 from site_client.cli import build_app
 from site_client.ingest import IngestRequest, ingest
 from site_client.settings import IngestSettings
@@ -176,9 +180,36 @@ def test_the_inbox_makes_the_same_dataset_as_the_files(
     assert fetched.content_hash() == direct.content_hash()
 
 
-def send_all(orthanc: Orthanc, port: int, title: str, *, called: str = "ECHOFED") -> None:
+def test_labels_by_instance_find_their_files_in_the_inbox(
+    archive: DicomWeb, inbox: Inbox, hospital: Path, config: Path, tmp_path: Path
+) -> None:
+    studies = list(archive.studies(modality="US"))
+    fetch(archive, inbox, studies, modality="US", advance=lambda units, note: None)
+    with (hospital.parent / "labels.csv").open(newline="") as file:
+        said = {row["file"]: row["label"] for row in csv.DictReader(file)}
+    uids = {name: dcmread(hospital.parent / name).SOPInstanceUID for name in said}
+    lines = [f"{uids[name]},{label}" for name, label in said.items()]
+    labels, label_map = tmp_path / "labels.csv", tmp_path / "map.yaml"
+    labels.write_text("\n".join(["sop_uid,label", *lines, "1.2.3.4,4CH"]))
+    label_map.write_text("4CH: A4C\n2CH: A2C\n")
+    options = ["--labels", str(labels), "--label-map", str(label_map), "--origin", "phantom"]
+    result = RUNNER.invoke(
+        build_app(),
+        ["ingest", str(inbox.folder), *options, "--config", str(config), "--dataset=e", "--json"],
+    )
+    assert result.exit_code == 0, result.output
+    done = json.loads(result.stdout)
+    assert done["labels"] == dict(Counter(said.values()))
+    assert done["unlabelled"] == 0
+    assert [drop["position"] for drop in done["dropped_files"]] == [-1]
+    assert not any(uid in result.output for uid in uids.values())
+
+
+def send_all(
+    orthanc: Orthanc, port: int, title: str, *, called: str = "ECHOFED", tls: bool = False
+) -> None:
     """Let Orthanc call itself so and send every instance, going on after refusals."""
-    peer = {"AET": called, "Host": "127.0.0.1", "Port": port}
+    peer = {"AET": called, "Host": "127.0.0.1", "Port": port, "UseDicomTls": tls}
     with orthanc.client() as client:
         client.put("/modalities/site", json=peer).raise_for_status()
         instances = client.get("/instances").json()
@@ -209,6 +240,17 @@ def test_strangers_and_wrong_names_are_refused(orthanc: Orthanc, inbox: Inbox) -
         send_all(orthanc, receiver.port, "PACS", called="OTHER")
         assert receiver.received == 0
         send_all(orthanc, receiver.port, "PACS")
+        assert receiver.received == NUM_CLIPS
+
+
+def test_an_archive_sends_over_tls_with_its_certificate(
+    orthanc: Orthanc, authority: Authority, inbox: Inbox
+) -> None:
+    tls = open_tls(TlsFiles(authority.server_pem, authority.server_key, authority.ca_pem))
+    with receiving(inbox, title="ECHOFED", host="127.0.0.1", port=0, tls=tls) as receiver:
+        send_all(orthanc, receiver.port, "ORTHANC")
+        assert receiver.received == 0
+        send_all(orthanc, receiver.port, "ORTHANC", tls=True)
         assert receiver.received == NUM_CLIPS
 
 

@@ -142,7 +142,7 @@ def test_ingest_lists_what_it_dropped_and_status_shows_the_rest(site: Path, clip
     assert done["labels"] == {"A2C": 1, "A4C": 2}
     shown = document_of("status", "--config", site)
     assert [dataset["dataset"] for dataset in shown["datasets"]] == ["demo"]
-    assert shown["ledger_entries"] == 2
+    assert shown["ledger_entries"] == 2 + 3  # created, ingested, and a receipt for every study
     assert "demo" in run("status", "--config", site).stdout
 
 

@@ -21,7 +21,7 @@ def test_labels_are_listed_and_a_draft_is_written_once(tmp_path: Path) -> None:
     assert said.exit_code == 0, said.output
     document = json.loads(said.stdout)
     assert document["labels"][0] == {"label": "AP4", "files": 1, "proposed": "A4C", "nearest": []}
-    assert '#"AP4": A4C' in out.read_text("utf-8")
+    assert '#  "AP4": A4C' in out.read_text("utf-8")
     assert "[odd]" in RUNNER.invoke(build_app(), words).stdout
     out.write_text("AP4: A4C  # signed\n")
     again = RUNNER.invoke(build_app(), [*words, "--out", str(out)]).exception

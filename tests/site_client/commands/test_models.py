@@ -46,7 +46,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
             pixels[:, 50:70] = pixels[:, 50:70] // 4
         elements = {**region, "PatientID": f"MRN{number // 2}"}
         (folder / f"{number}.dcm").write_bytes(build_dicom(pixels, elements=elements))
-        rows.append(f"{number}.dcm,{'4CH' if number % 2 else '2CH'}")
+        rows.append(f"{number}.dcm,{'A4C' if number % 2 else 'A2C'}")
     (folder / "labels.csv").write_text("\n".join(rows))
     return folder
 
@@ -76,7 +76,7 @@ def test_evaluation_counts_the_test_frames(site: tuple[Path, str]) -> None:
     manifest = SiteStore(config.parent).manifest("demo")
     scores = document["scores"]["test"]
     assert scores["num_frames"] == sum(clip.num_frames for clip in manifest.of_split("test"))
-    assert set(scores["clips"]["recall"]) == {"2CH", "4CH"}
+    assert set(scores["clips"]["recall"]) == {"A2C", "A4C"}
 
 
 def test_prediction_is_one_document_and_a_picture_without_identity(

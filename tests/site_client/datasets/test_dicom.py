@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,40 @@ def test_only_tissue_regions_count_and_the_largest_gives_the_scale(
     assert clip.frame_time_ms == 40
 
 
+@pytest.mark.parametrize(
+    ("spacing", "expected"),
+    [(["0.4", "0.2"], (0.4, 0.2)), (["0", "0.2"], None), (["40", "40"], None), (None, None)],
+)
+def test_pixel_spacing_is_the_scale_where_no_region_has_one(
+    grey: NDArray[np.uint8], spacing: list[str] | None, expected: tuple[float, float] | None
+) -> None:
+    without_units = build_region((3, 2, 15, 23))
+    without_units.PhysicalUnitsXDirection = 0
+    elements = {"PixelSpacing": spacing} if spacing else {}
+    for regions in ([], [without_units]):
+        data = build_dicom(grey, elements={**elements, "SequenceOfUltrasoundRegions": regions})
+        assert read(data).mm_per_pixel == expected
+    elements["SequenceOfUltrasoundRegions"] = [build_region((3, 2, 15, 23))]
+    assert read(build_dicom(grey, elements=elements)).mm_per_pixel == (0.5, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("elements", "expected"),
+    [
+        ({"FrameTime": "40", "CineRate": 10}, 40.0),
+        ({"FrameTimeVector": ["0", "30", "34", "34"]}, 34.0),
+        ({"FrameTimeVector": ["0"], "CineRate": 20}, 50.0),
+        ({"FrameTime": "-3", "RecommendedDisplayFrameRate": 25}, 40.0),
+        ({"FrameTime": "1e9"}, None),
+        ({}, None),
+    ],
+)
+def test_frame_time_is_the_first_believable_one(
+    grey: NDArray[np.uint8], elements: dict[str, object], expected: float | None
+) -> None:
+    assert read(build_dicom(grey, elements=elements)).frame_time_ms == expected
+
+
 def test_a_region_off_the_screen_is_not_believed(grey: NDArray[np.uint8]) -> None:
     regions = [build_region((2, 2, 60, 60))]
     clip = read(build_dicom(grey, elements={"SequenceOfUltrasoundRegions": regions}))
@@ -134,6 +169,23 @@ def test_files_without_an_id_belong_to_their_study(grey: NDArray[np.uint8]) -> N
 
     assert patient(StudyInstanceUID="1.2") == patient(StudyInstanceUID="1.2")
     assert patient(StudyInstanceUID="1.2") != patient(StudyInstanceUID="1.3")
+
+
+@pytest.mark.parametrize(
+    ("text", "day"),
+    [("20240229", date(2024, 2, 29)), ("20230229", None), ("", None)],
+)
+def test_study_and_day_are_read_for_their_pseudonyms(
+    grey: NDArray[np.uint8], text: str, day: date | None
+) -> None:
+    elements = {"StudyDate": text, "StudyInstanceUID": "1.2"}
+    header = SOURCE.open(build_dicom(grey, elements=elements)).header()
+    assert (header.study, header.day) == ("1.2", day)
+
+
+@pytest.mark.parametrize("modality", ["CT", "ECG", "MR"])
+def test_another_modality_is_no_ultrasound(grey: NDArray[np.uint8], modality: str) -> None:
+    assert code_of(build_dicom(grey, elements={"Modality": modality})) is Code.SECTOR_EMPTY
 
 
 @pytest.mark.parametrize("keep", [0, 10, 131, 200, 600, 0.5, 0.99])

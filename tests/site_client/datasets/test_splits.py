@@ -9,9 +9,11 @@ import pytest
 from shared.echo.manifest import Split
 from site_client.datasets.splits import draw_splits
 
+SHARES = {"train": 0.65, "val": 0.1, "test": 0.25}
 
-def patients(count: int) -> list[str]:
-    return [hashlib.sha256(bytes([number])).hexdigest() for number in range(count)]
+
+def patients(count: int, site: int = 0) -> list[str]:
+    return [hashlib.sha256(f"{site} {number}".encode()).hexdigest() for number in range(count)]
 
 
 def draw(everyone: list[str], fixed: dict[str, Split] | None = None) -> dict[str, Split]:
@@ -26,8 +28,30 @@ def test_every_patient_has_one_split_and_three_fill_all(count: int) -> None:
     assert (set(splits.values()) == {"train", "val", "test"}) == (count >= 3)
 
 
-def test_shares_are_kept() -> None:
-    assert Counter(draw(patients(40)).values()) == {"train": 26, "val": 4, "test": 10}
+def test_shares_are_kept_on_the_whole() -> None:
+    counts = Counter(draw(patients(4000)).values())
+    for split, share in SHARES.items():
+        spread = (share * (1 - share) * 4000) ** 0.5
+        assert abs(counts[split] - share * 4000) < 3 * spread
+
+
+@pytest.mark.parametrize("count", [8, 16, 37, 80])
+@pytest.mark.parametrize("site", range(25))
+def test_chance_starves_no_split_of_few_patients(count: int, site: int) -> None:
+    counts = Counter(draw(patients(count, site)).values())
+    assert all(counts[split] >= int(0.75 * share * count) for split, share in SHARES.items())
+
+
+def test_a_side_is_a_patient_s_own_whoever_else_is_there() -> None:
+    few, many = draw(patients(300)), draw(patients(900))
+    assert all(many[patient] == split for patient, split in few.items())
+
+
+def test_another_test_share_leaves_validation_alone() -> None:
+    less = draw_splits(patients(300), {}, val_fraction=0.1, test_fraction=0.1)
+    more = draw_splits(patients(300), {}, val_fraction=0.1, test_fraction=0.3)
+    for split in ("val", "test"):
+        assert {p for p in less if less[p] == split} <= {p for p in more if more[p] == split}
 
 
 def test_order_and_repetition_do_not_matter(seed: int) -> None:
@@ -36,11 +60,11 @@ def test_order_and_repetition_do_not_matter(seed: int) -> None:
     assert draw(shuffled) == draw(patients(20))
 
 
-def test_nobody_changes_sides_when_the_dataset_grows() -> None:
-    before = draw(patients(12))
-    after = draw(patients(30), before)
+@pytest.mark.parametrize("site", range(10))
+def test_nobody_changes_sides_when_a_small_dataset_grows(site: int) -> None:
+    before = draw(patients(6, site))
+    after = draw(patients(30, site), before)
     assert all(after[patient] == split for patient, split in before.items())
-    assert Counter(after.values())["test"] == round(30 * 0.25)
 
 
 def test_given_splits_are_honoured() -> None:

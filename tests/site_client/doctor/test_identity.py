@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from aggregator.authority import create_authority
+from aggregator.authority import SERVER_VALID, Authority, create_authority
 from shared.errors import Code, EchoFedError
-from site_client.doctor import certificate, clock, keys
+from site_client.archive.tls import TlsFiles
+from site_client.doctor import certificate, clock, keys, receiver
 from site_client.doctor.finding import Premises
 
 Look = Callable[..., list[tuple[str, str]]]
@@ -30,6 +31,19 @@ def test_an_enrolled_site_is_fine(premises: Premises, enrol: Any, faults: Look) 
     enrol(premises)
     for look in (keys.check, certificate.check, clock.check):
         assert faults(look, in_federation(premises)) == []
+
+
+def test_the_receiver_s_certificate_must_open_and_last(
+    premises: Premises, authority: Authority, faults: Look
+) -> None:
+    assert faults(receiver.check, premises) == []
+    files = TlsFiles(authority.server_pem, authority.server_key, authority.ca_pem)
+    secured = replace(premises, receiver=files)
+    assert faults(receiver.check, secured) == []
+    later = replace(secured, now=premises.now + SERVER_VALID - timedelta(days=9))
+    assert faults(receiver.check, later) == [("warning", "")]
+    ended = replace(secured, now=premises.now + SERVER_VALID + timedelta(days=9))
+    assert faults(receiver.check, ended) == [("fault", "CERTIFICATE_EXPIRED")]
 
 
 @pytest.mark.parametrize("name", ["pseudonym.key", "node.key", "tls.key"])

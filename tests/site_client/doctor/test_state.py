@@ -13,11 +13,14 @@ import pytest
 from pydicom.pixels import get_decoder
 from pydicom.uid import JPEGLossless
 
+from shared.echo.schema import to_document
 from shared.errors import Code, EchoFedError
+from shared.files import write_json
 from shared.ledger import Ledger
 from site_client.doctor import consent, datasets, decoders, disk, packages, record
 from site_client.doctor.finding import Premises
 from site_client.policy import DatasetPolicy, Policy, save_policy
+from site_client.quarantine import HeldClip
 
 Look = Callable[..., list[tuple[str, str]]]
 CORRUPT = ("fault", "CHECKPOINT_CORRUPT")
@@ -61,9 +64,28 @@ def test_a_damaged_manifest_does_not_hide_the_other_dataset(
     assert any("zeta" in finding.what for finding in datasets.check(premises))
 
 
+def test_labels_of_real_pictures_that_nobody_signed_are_a_warning(
+    premises: Premises, faults: Look
+) -> None:
+    manifest = replace(premises.store.manifest("demo"), origin="real", label_map_sha256="0" * 64)
+    premises.store.save_manifest(manifest)
+    assert faults(datasets.check, premises) == [("warning", "")]
+    premises.store.save_manifest(replace(manifest, is_signed=True))
+    assert faults(datasets.check, premises) == []
+
+
 def test_an_ingest_that_never_ended_is_a_warning(premises: Premises, faults: Look) -> None:
     (premises.store.dataset_folder("open") / "clips").mkdir(parents=True)
     assert faults(datasets.check, premises) == [("warning", "")]
+
+
+def test_clips_that_wait_for_a_person_are_a_warning(premises: Premises, faults: Look) -> None:
+    waits, kept = (HeldClip(key, "p", "demo", 1, ()) for key in "ab")
+    for note in (waits, replace(kept, decision="keep")):
+        write_json(premises.store.root / "quarantine" / f"{note.key}.json", to_document(note))
+    assert faults(datasets.check, premises) == [("warning", "")]
+    (finding,) = [found for found in datasets.check(premises) if found.state == "warning"]
+    assert finding.what.startswith("1 ")
 
 
 @pytest.mark.parametrize("damage", ["missing", "altered", "no database"])
