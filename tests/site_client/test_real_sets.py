@@ -19,6 +19,7 @@ from site_client.store import SiteStore
 RUNNER = CliRunner()
 EXPECTED_DROPS = {"SECTOR_EMPTY", "TEXT_FOUND", "ALREADY_EXISTS", "MODE_UNWANTED"}
 """Some stills are spectra, some show words; a picture of CAMUS stands there twice."""
+MODES = ["--set", "ingest.modes=[b_mode, colour]"]
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,7 @@ def ingest_and_describe(
     document_of("init", "--standalone", home)
     layout = ["--layout", SETS[name].layout] if SETS[name].layout else []
     config = ["--config", home / "site.yaml"]
-    modes = ["--set", "ingest.modes=[b_mode, colour]"]
-    report = document_of("ingest", folder, "--dataset", name, *layout, *modes, *config)
+    report = document_of("ingest", folder, "--dataset", name, *layout, *MODES, *config)
     sheet = document_of("describe", name, "--html", home / "sheet.html", *config)
     return report, sheet, (home / "sheet.html").read_text("utf-8")
 
@@ -164,8 +164,7 @@ def test_every_real_set_is_ingested_and_described(
     assert_pictures_are_right(SiteStore(home), name)
     assert_page_shows_them(SiteStore(home), name, page)
     layout = ["--layout", real.layout] if real.layout else []
-    again = document_of(
-        "ingest", real_data / name, "--dataset", name, *layout, "--config", home / "site.yaml"
-    )
+    config = ["--config", home / "site.yaml"]
+    again = document_of("ingest", real_data / name, "--dataset", name, *layout, *MODES, *config)
     assert not again["changed"]
     assert again["known"] == report["ingested"] + report["copies"]
