@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from shared.echo.manifest import Split
 
 _LEAST = 0.75  # of its share, that a split has even where chance gave it less
-_FEW = 5  # patients, that a split has if its share is as many; of a smaller share none is missing
+_FEW = 5  # patients, that test and validation have if their share is as many, else all of it
 _ORDER: tuple[Split, ...] = ("test", "train", "val")
 """Along the line of chances: what is near the end of one split is near the next."""
 
@@ -21,8 +21,8 @@ def draw_splits(
     """Give every patient a split.
 
     A patient's side is told by its own pseudonym, whoever else is there. Among few patients chance
-    may starve a split: then it is filled with those nearest to it, to three quarters of its share,
-    and to the whole of it where that is five patients or fewer.
+    may starve a split: then it is filled with those nearest to it, to three quarters of its share;
+    test and validation to the whole of it where that is five patients or fewer.
 
     Args:
         patients: patient keys; they are keyed hashes, so nobody else can tell their sides.
@@ -71,8 +71,8 @@ def _least(split: Split, share: float, num_patients: int) -> int:
     if share <= 0 and split != "train":
         return 0
     whole = share * num_patients
-    least = int(min(whole, max(_FEW, _LEAST * whole)))
-    return max(least, int(num_patients >= 3 or split == "train"))
+    few = 0 if split == "train" else min(whole, _FEW)
+    return max(int(max(few, _LEAST * whole)), int(num_patients >= 3 or split == "train"))
 
 
 def _nearest(
