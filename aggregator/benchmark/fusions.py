@@ -1,0 +1,34 @@
+"""The platform's own fusions as methods of the benchmark."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aggregator.benchmark.stage import Stage, Teller
+from aggregator.feature_bank import DatasetRows
+from aggregator.fusion.evaluate import fuse_rows
+from aggregator.fusion.fit import fit_union_head
+from aggregator.fusion.rows import held_out_rows
+from shared.models.fusion_weights import FusionModel
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FusedTeller:
+    """A fusion that tells views."""
+
+    fusion: FusionModel
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """Union views."""
+        return self.fusion.views
+
+    def tell(self, rows: DatasetRows) -> NDArray[np.float64]:
+        """Log-probabilities (N, V)."""
+        return fuse_rows(self.fusion, rows).log_probabilities_NV
+
+
+def fit_ridge_fusion(stage: Stage) -> Teller:
+    """The closed form over all features."""
+    return FusedTeller(fit_union_head(stage.joined, held_out_rows(stage.joined), balance=True))
