@@ -247,10 +247,9 @@ def _mark(
         mark_K = []
         for nodes, named_V, possible_V in zip(rows.label_views, named_KV, possible_KV, strict=True):
             wider = any(ontology.is_at_or_below(node, view) for node in nodes for view in owned)
-            if rows.name in home and named_V.any() and (named_V <= owned_V).all():
-                mark_K.append(HOME)
-            elif possible_V.any() and (possible_V <= owned_V).all():
-                mark_K.append("new scanner")
+            told_V = named_V if rows.name in home and named_V.any() else possible_V
+            if told_V.any() and (told_V <= owned_V).all():
+                mark_K.append(HOME if rows.name in home else "new scanner")
             else:
                 mark_K.append("" if (possible_V & owned_V).any() or wider else "unseen view")
         marks.append(np.array(mark_K, dtype=np.str_)[rows.label_N])
