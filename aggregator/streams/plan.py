@@ -28,8 +28,10 @@ class PublicSource(Settings):
 
     folder: str
     """Name of the set's folder."""
-    view: str
-    """What its pictures show."""
+    view: str = ""
+    """What its pictures show, where all show the same."""
+    views: dict[str, str] = Field(default_factory=dict)
+    """Else by the word in the column ``label``; taken are patients who have just these words."""
     where: dict[str, str] = Field(default_factory=dict)
     """Columns of manifest.csv that must hold these words."""
     patients: tuple[int, int] | None = None
@@ -70,7 +72,7 @@ class StreamPlan(Settings):
     """Patients a virtual hospital trains on."""
     val_patients: Positive = 8
     """Patients a virtual hospital stops training by."""
-    test_patients: Positive = 60
+    test_patients: Positive = 40
     """Patients a virtual hospital is scored on."""
     frames_per_clip: Positive = 2
     """Frames in a clip of the phantom; one clip of every view of every patient."""
