@@ -116,8 +116,8 @@ def compare(
 
 def _unowned(rows: DatasetRows, views: Sequence[str]) -> tuple[str, ...]:
     """Labels of the rows that cover no union view."""
-    is_told_K: NDArray[np.bool_] = possible_views(rows, views).any(axis=1)
-    return tuple(rows.labels[k] for k in np.unique(rows.label_N) if not is_told_K[k])
+    untold = set(np.flatnonzero(possible_views(rows, views).sum(axis=1) == 0).tolist())
+    return tuple(rows.labels[k] for k in np.unique(rows.label_N).tolist() if k in untold)
 
 
 def _tell_untrained(
