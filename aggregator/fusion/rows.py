@@ -10,6 +10,7 @@ from torch import Tensor
 
 from aggregator.feature_bank import DatasetRows, JoinedRows, select_rows
 from aggregator.fusion.evaluate import is_scored
+from aggregator.fusion.moments import with_stand_ins
 from shared.echo.expert import Block
 from shared.echo.manifest import SPLITS
 from shared.echo.ontology import load_ontology
@@ -97,12 +98,12 @@ def scale_rows(fusion: ScoreFusion, rows: TrainRows) -> TrainRows:
 
 
 def held_out_rows(joined: JoinedRows) -> list[DatasetRows]:
-    """The labelled validation rows of every dataset that has some.
+    """The labelled validation rows of every dataset that has some; drawn where it sent none.
 
     Raises:
         EchoFedError: FRAMES_MISSING where none has.
     """
-    marked = [(rows, is_scored(rows, "val")) for rows in joined.datasets]
+    marked = [(rows, is_scored(rows, "val")) for rows in with_stand_ins(joined).datasets]
     held_out = [select_rows(rows, keep_N) for rows, keep_N in marked if keep_N.any()]
     if not held_out:
         raise EchoFedError(

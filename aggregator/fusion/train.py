@@ -17,6 +17,7 @@ from aggregator.feature_bank import DatasetRows, JoinedRows
 from aggregator.fusion.calibrate import abstain_threshold
 from aggregator.fusion.evaluate import fuse_rows, macro_score, score_rows
 from aggregator.fusion.fit import fit_union_head
+from aggregator.fusion.moments import project, unproject, with_stand_ins
 from aggregator.fusion.rows import (
     TrainRows,
     by_expert,
@@ -113,24 +114,29 @@ def train_fusions(
     num_threads = torch.get_num_threads()
     torch.set_num_threads(settings.threads)
     try:
-        held_out = held_out_rows(joined)
-        rows = training_rows(joined, views, balance=settings.balance_datasets)
+        whole = with_stand_ins(joined)
+        seen = project(whole) if joined.statistics else whole
+        held_out = held_out_rows(seen)
+        rows = training_rows(seen, views, balance=settings.balance_datasets)
         trained: dict[FusionVariant, TrainedFusion] = {}
         for variant in settings.variants:
             fusion: FusionModel
             reached: tuple[tuple[float, float], tuple[float, ...]]
             if variant == "ridge":
-                fusion = fit_union_head(joined, held_out, balance=settings.balance_datasets)
-                fitted = _validate(fusion, held_out)
+                chosen_by = held_out_rows(whole)
+                fusion = fit_union_head(joined, chosen_by, balance=settings.balance_datasets)
+                fitted = _validate(fusion, chosen_by)
                 reached = fitted, (fitted[0],)
             else:
-                fusion = ScoreFusion(joined.blocks, variant, seed=settings.seed)
+                fusion = ScoreFusion(seen.blocks, variant, seed=settings.seed)
                 fit_scales(fusion, rows)
                 if warm_start is not None:
                     copy_shared(warm_start, fusion)
                 reached = _train(fusion, rows, held_out, settings=settings, progress=progress)
+                if joined.statistics:
+                    fusion = unproject(fusion, joined.blocks)
             trained[variant] = _finish(
-                fusion, reached, joined, settings=settings, provenance=provenance
+                fusion, reached, whole, settings=settings, provenance=provenance
             )
     finally:
         torch.set_num_threads(num_threads)
