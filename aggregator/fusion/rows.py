@@ -97,6 +97,41 @@ def scale_rows(fusion: ScoreFusion, rows: TrainRows) -> TrainRows:
     return replace(rows, features=torch.cat(scaled, 1), evidence=torch.cat(scaled_evidence, 1))
 
 
+def take_rows(rows: TrainRows, places_M: Tensor) -> TrainRows:
+    """Some of the rows."""
+    available_NE = None if rows.available_NE is None else rows.available_NE[places_M]
+    return TrainRows(
+        rows.features[places_M],
+        rows.logits[places_M],
+        rows.evidence[places_M],
+        available_NE,
+        rows.is_target_NV[places_M],
+        rows.weight_N[places_M],
+    )
+
+
+def drop_experts(
+    rows: TrainRows, fusion: ScoreFusion, chance: float, generator: torch.Generator
+) -> TrainRows:
+    """The rows with experts taken out at random, but never the last owner of a covered view.
+
+    Args:
+        rows: to be trained on.
+        fusion: says which expert owns which view.
+        chance: of each expert in each row.
+        generator: draws.
+    """
+    num = (len(rows), len(fusion.blocks))
+    kept_NE = torch.rand(num, generator=generator) >= chance
+    if rows.available_NE is not None:
+        kept_NE &= rows.available_NE
+    owns_EV = torch.tensor([[view in b.views for view in fusion.views] for b in fusion.blocks])
+    told_NV = (kept_NE.float() @ owns_EV.float() > 0) & rows.is_target_NV
+    whole_NE = torch.ones(num, dtype=torch.bool) if rows.available_NE is None else rows.available_NE
+    available_NE = torch.where(told_NV.any(dim=1, keepdim=True), kept_NE, whole_NE)
+    return replace(rows, available_NE=available_NE)
+
+
 def held_out_rows(joined: JoinedRows) -> list[DatasetRows]:
     """The labelled validation rows of every dataset that has some; drawn where it sent none.
 

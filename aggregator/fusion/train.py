@@ -21,9 +21,11 @@ from aggregator.fusion.moments import project, unproject, with_stand_ins
 from aggregator.fusion.rows import (
     TrainRows,
     by_expert,
+    drop_experts,
     fit_scales,
     held_out_rows,
     scale_rows,
+    take_rows,
     training_rows,
 )
 from aggregator.settings import FusionSettings
@@ -169,7 +171,10 @@ def _train(
         order_N = torch.randperm(len(rows), generator=generator)
         for places_M in torch.split(order_N, settings.batch_size):
             optimiser.zero_grad(set_to_none=True)
-            _loss(fusion, scaled, places_M).backward()  # type: ignore[no-untyped-call]
+            batch = take_rows(scaled, places_M)
+            if settings.expert_dropout:
+                batch = drop_experts(batch, fusion, settings.expert_dropout, generator)
+            _loss(fusion, batch).backward()  # type: ignore[no-untyped-call]
             optimiser.step()
         reached = _validate(fusion, held_out)
         curve.append(reached[0])
@@ -191,15 +196,12 @@ def _train(
     return best, tuple(curve)
 
 
-def _loss(fusion: ScoreFusion, scaled: TrainRows, places_M: Tensor) -> Tensor:
+def _loss(fusion: ScoreFusion, batch: TrainRows) -> Tensor:
     """-log of the probability of all views that the label covers, averaged over weighted rows."""
-    inputs = by_expert(
-        fusion, scaled.features[places_M], scaled.logits[places_M], scaled.evidence[places_M]
-    )
-    available_ME = None if scaled.available_NE is None else scaled.available_NE[places_M]
-    output = fusion.fuse_scaled(*inputs, available_ME)
-    covered_MV = output.log_probabilities_NV.masked_fill(~scaled.is_target_NV[places_M], -torch.inf)
-    loss: Tensor = -(scaled.weight_N[places_M] * covered_MV.logsumexp(dim=1)).mean()
+    inputs = by_expert(fusion, batch.features, batch.logits, batch.evidence)
+    output = fusion.fuse_scaled(*inputs, batch.available_NE)
+    covered_MV = output.log_probabilities_NV.masked_fill(~batch.is_target_NV, -torch.inf)
+    loss: Tensor = -(batch.weight_N * covered_MV.logsumexp(dim=1)).mean()
     return loss
 
 
