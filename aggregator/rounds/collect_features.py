@@ -100,7 +100,6 @@ def _request(
     return Payload(
         {
             "pairs": [list(pair) for pair in pairs],
-            "experts": list(experts),
             "cards": [to_document(card) for card in needed],
             "max_bytes": MAX_REPLY_BYTES,
         },

@@ -1,7 +1,7 @@
 """Answer a request for features: run experts over this site's own frames and send the exports."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -32,10 +32,10 @@ def answer(config: Path, request: Payload) -> Payload:
     """Send as many of the exports asked for as fit into a reply, at least one; name the others.
 
     Every expert that came along is kept; every export passes the door by itself. A pair of a
-    dataset and ``STATISTICS`` asks for the moments of what all named experts see in it.
+    dataset and ``STATISTICS`` asks for the moments of what all experts whose cards came see in it.
     """
     desk = open_desk(config)
-    pairs, max_bytes, experts, _ = expect_body(request, "pairs", "max_bytes", "experts", "cards")
+    pairs, max_bytes, _ = expect_body(request, "pairs", "max_bytes", "cards")
     cards = {card.id: card for card in keep_experts(desk, request)}
     blobs: dict[str, bytes] = {}
     refused, left = [], []
@@ -45,9 +45,9 @@ def answer(config: Path, request: Payload) -> Payload:
             continue
         try:
             if expert == STATISTICS:
-                data = _release_statistics(desk, str(dataset), cards, experts)
+                data = release_statistics(desk, str(dataset), cards)
             else:
-                data = _release(desk, str(dataset), cards, str(expert))
+                data = release_features(desk, str(dataset), cards, str(expert))
         except EchoFedError as error:
             log.warning("export not sent: %s", error)
             refused.append(refusal(error, dataset=str(dataset), expert=str(expert)))
@@ -56,16 +56,18 @@ def answer(config: Path, request: Payload) -> Payload:
     return Payload({"receipt": desk.receipt(refused=refused, left=left)}, blobs)
 
 
-def _release(desk: Desk, dataset: str, cards: Mapping[str, ExpertCard], expert: str) -> bytes:
+def release_features(
+    desk: Desk, dataset: str, cards: Mapping[str, ExpertCard], expert: str
+) -> bytes:
+    """What an expert sees in a dataset of this site, through the door."""
     manifest = desk.store.manifest(dataset)
     return desk.egress.release_export(_export(desk, manifest, cards, expert), manifest)
 
 
-def _release_statistics(
-    desk: Desk, dataset: str, cards: Mapping[str, ExpertCard], experts: Sequence[str]
-) -> bytes:
+def release_statistics(desk: Desk, dataset: str, cards: Mapping[str, ExpertCard]) -> bytes:
+    """Moments of what all these experts see in a dataset of this site, through the door."""
     manifest = desk.store.manifest(dataset)
-    exports = [_export(desk, manifest, cards, str(expert)) for expert in experts]
+    exports = [_export(desk, manifest, cards, expert) for expert in cards]
     minimum = minimum_patients(desk.store.root / POLICY_FILE, dataset)
     statistics = condense(exports, minimum=minimum, created=_now())
     return desk.egress.release_statistics(statistics, manifest)
