@@ -1,5 +1,6 @@
 """The rows that a fusion is trained on: all datasets below each other, all experts side by side."""
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
@@ -53,6 +54,7 @@ def training_rows(joined: JoinedRows, views: Sequence[str], *, balance: bool) ->
     """
     picked: list[DatasetRows] = []
     targets, weights = [], []
+    shares = Counter(rows.name for rows in joined.datasets)  # the same rows in more than one form
     for rows in joined.datasets:
         is_target_KV = _targets(rows, joined.blocks, views)
         keep_N = rows.split_N == SPLITS.index("train")
@@ -61,7 +63,8 @@ def training_rows(joined: JoinedRows, views: Sequence[str], *, balance: bool) ->
             continue
         picked.append(select_rows(rows, keep_N))
         targets.append(is_target_KV[picked[-1].label_N])
-        weights.append(np.full(keep_N.sum(), 1.0 / keep_N.sum() if balance else 1.0))
+        weight = 1.0 / shares[rows.name] / (keep_N.sum() if balance else 1.0)
+        weights.append(np.full(keep_N.sum(), weight))
     if not picked:
         raise EchoFedError(
             Code.FRAMES_MISSING,

@@ -3,6 +3,7 @@
 They add up over datasets in any order, and a dataset that is left out was never there.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -192,7 +193,8 @@ def pool(sums: Sequence[RowSums], space: FeatureSpace, *, balance: bool) -> Pool
     held = [one for one in sums if one.num_V.any()]
     if np.count_nonzero(sum((one.num_V for one in held), np.zeros(1))) < 2:
         raise too_few("fewer than two views have labelled training rows")
-    weights = [1.0 / one.num_V.sum() if balance else 1.0 for one in held]
+    shares = Counter(one.dataset for one in held)  # the same rows may come in more than one form
+    weights = [1.0 / shares[one.dataset] / (one.num_V.sum() if balance else 1.0) for one in held]
     parts = [
         (weight, space.spread(one.available), one)
         for weight, one in zip(weights, held, strict=True)

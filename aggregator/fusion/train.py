@@ -28,6 +28,7 @@ from aggregator.fusion.rows import (
     take_rows,
     training_rows,
 )
+from aggregator.fusion.translate import with_translations
 from aggregator.settings import FusionSettings
 from shared.echo.expert import FusionCard, FusionVariant
 from shared.files import sha256_hex
@@ -119,14 +120,15 @@ def train_fusions(
         whole = with_stand_ins(joined)
         seen = project(whole) if joined.statistics else whole
         held_out = held_out_rows(seen)
-        rows = training_rows(seen, views, balance=settings.balance_datasets)
+        fill = with_translations if settings.translate_missing else _as_they_are
+        rows = training_rows(fill(seen), views, balance=settings.balance_datasets)
         trained: dict[FusionVariant, TrainedFusion] = {}
         for variant in settings.variants:
             fusion: FusionModel
             reached: tuple[tuple[float, float], tuple[float, ...]]
             if variant == "ridge":
                 chosen_by = held_out_rows(whole)
-                fusion = fit_union_head(joined, chosen_by, balance=settings.balance_datasets)
+                fusion = fit_union_head(fill(joined), chosen_by, balance=settings.balance_datasets)
                 fitted = _validate(fusion, chosen_by)
                 reached = fitted, (fitted[0],)
             else:
@@ -145,6 +147,10 @@ def train_fusions(
     # A proper score: a few validation clips tell variants apart by it, by macro-F1 hardly ever.
     best = max(trained, key=lambda variant: trained[variant].certainty)
     return FusionTrials(trained, best if settings.serve == "best" else settings.serve)
+
+
+def _as_they_are(joined: JoinedRows) -> JoinedRows:
+    return joined
 
 
 def _train(

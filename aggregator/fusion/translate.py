@@ -5,6 +5,7 @@ for every set of missing experts it is a ridge regression on the others, fitted 
 all experts saw. It is the translation that spec 5.6 asks for; FedProK (arXiv 2405.02685) is akin.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -16,6 +17,7 @@ from aggregator.fusion.evaluate import is_scored
 from shared.echo.expert import Block
 from shared.errors import Code, EchoFedError
 
+log = logging.getLogger(__name__)
 _RIDGE = 1e-3  # of each column's variance; 1e-5 to 1e-2 score alike on phantom banks
 _ROUNDING = 1e-10  # a column varies if its variance is above this share of its mean square
 
@@ -102,16 +104,24 @@ def fit_translator(joined: JoinedRows) -> Translator:
     return Translator(joined.blocks, mean_M, scale_M, correlation_MM)
 
 
-def translate(joined: JoinedRows) -> JoinedRows:
-    """The same datasets with every missing block filled in.
+def with_translations(joined: JoinedRows) -> JoinedRows:
+    """Beside every dataset that an expert did not see, the same dataset with that block filled in.
 
-    Raises:
-        EchoFedError: as ``fit_translator`` and ``impute``.
+    Else the presence of the expert would tell the sites that had it. Where no dataset was seen by
+    all experts, nothing is added.
     """
-    if all(all(rows.available) for rows in joined.datasets):
+    lacking = [rows for rows in joined.datasets if not all(rows.available)]
+    if not lacking or len(lacking) == len(joined.datasets):
         return joined
-    translator = fit_translator(joined)
-    return replace(joined, datasets=tuple(translator.impute(rows) for rows in joined.datasets))
+    try:
+        translator = fit_translator(joined)
+    except EchoFedError as error:
+        if error.code is not Code.FRAMES_MISSING:
+            raise
+        log.warning("missing blocks stay empty: %s", error)
+        return joined
+    filled = tuple(translator.impute(rows) for rows in lacking)
+    return replace(joined, datasets=(*joined.datasets, *filled))
 
 
 def without_experts(rows: DatasetRows, missing: Sequence[int]) -> DatasetRows:

@@ -19,7 +19,7 @@ from aggregator.feature_bank import DatasetRows, JoinedRows
 from aggregator.fusion.evaluate import fuse_rows, macro_score, score_rows
 from aggregator.fusion.moments import condense_datasets
 from aggregator.fusion.train import Provenance, train_fusions
-from aggregator.fusion.translate import fit_translator, translate, without_experts
+from aggregator.fusion.translate import fit_translator, without_experts
 from aggregator.settings import FusionSettings
 from shared.echo.expert import FusionVariant
 from shared.models.fusion_weights import FusionModel
@@ -109,21 +109,27 @@ def _without_newest(joined: JoinedRows) -> Iterator[Case]:
             for rows in joined.datasets
         )
         lacking = replace(joined, datasets=datasets)
-        filled = translate(lacking)
         what = told[0] if len(told) == 1 else "every old dataset"
-        masked, imputed = _train(lacking), _train(filled)
-        case = "without the newest expert", what
-        yield *case, "mask", masked, lacking.datasets
-        yield *case, "translator", imputed, filled.datasets
-        yield *case, "mask, translator when asked", masked, filled.datasets
-        yield *case, "mask, there when asked", masked, joined.datasets
-        yield *case, "translator, there when asked", imputed, joined.datasets
+        for handling, is_filled in (("mask", False), ("mask and translator", True)):
+            fusions = _train(lacking, translate=is_filled)
+            case = "without the newest expert", what
+            yield *case, f"{handling}, absent when asked", fusions, lacking.datasets
+            yield *case, f"{handling}, there when asked", fusions, joined.datasets
 
 
 def _train(
-    joined: JoinedRows, variants: Sequence[FusionVariant] = VARIANTS, *, dropout: float = 0.0
+    joined: JoinedRows,
+    variants: Sequence[FusionVariant] = VARIANTS,
+    *,
+    dropout: float = 0.0,
+    translate: bool = True,
 ) -> Fusions:
-    settings = FusionSettings(variants=tuple(variants), threads=1, expert_dropout=dropout)
+    settings = FusionSettings(
+        variants=tuple(variants),
+        threads=1,
+        expert_dropout=dropout,
+        translate_missing=translate,
+    )
     trials = train_fusions(joined, settings, Provenance(""))
     return {variant: one.fusion for variant, one in trials.by_variant.items()}
 

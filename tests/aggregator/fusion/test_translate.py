@@ -4,14 +4,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from sklearn.linear_model import Ridge
 
 from aggregator.feature_bank import DatasetRows, JoinedRows, select_rows
 from aggregator.fusion import translate as module
 from aggregator.fusion.evaluate import fuse_rows, is_scored, macro_score, score_rows
 from aggregator.fusion.fit import fit_union_head
-from aggregator.fusion.rows import held_out_rows
-from aggregator.fusion.translate import fit_translator, translate, without_experts
+from aggregator.fusion.rows import held_out_rows, training_rows
+from aggregator.fusion.sums import FeatureSpace, pool, sum_rows
+from aggregator.fusion.train import Provenance, train_fusions
+from aggregator.fusion.translate import fit_translator, with_translations, without_experts
+from aggregator.settings import FusionSettings
+from shared.echo.expert import FusionVariant
 from shared.errors import Code, EchoFedError
 
 
@@ -85,13 +90,61 @@ def test_a_missing_expert_is_better_told_than_left_out(joined: JoinedRows) -> No
     assert np.mean(imputed) > np.mean(masked)
 
 
-def test_missing_blocks_of_a_dataset_are_filled_from_the_others(incomplete: JoinedRows) -> None:
-    north, *others = incomplete.datasets
-    filled, *same = translate(incomplete).datasets
-    assert not all(north.available)
-    assert all(filled.available)
+def test_a_dataset_that_an_expert_did_not_see_comes_with_and_without_its_translation(
+    incomplete: JoinedRows, joined: JoinedRows
+) -> None:
+    north, *others, filled = with_translations(incomplete).datasets
+    assert filled.name == north.name
+    assert (all(north.available), all(filled.available)) == (False, True)
     assert filled.features[2].any()
-    assert all(one is other for one, other in zip(same, others, strict=True))
+    assert all(one is other for one, other in zip(others, incomplete.datasets[1:], strict=True))
+    assert with_translations(joined) is joined
+
+
+def test_where_no_dataset_was_seen_by_all_nothing_is_added(joined: JoinedRows) -> None:
+    pairs = enumerate(joined.datasets)
+    apart = replace(joined, datasets=tuple(without_experts(rows, [n]) for n, rows in pairs))
+    assert with_translations(apart) is apart
+
+
+@pytest.mark.parametrize("variant", ["ridge", "sum"])
+def test_an_expert_does_not_tell_the_sites_that_had_it(
+    joined: JoinedRows, variant: FusionVariant
+) -> None:
+    """East's expert is there when north and south are asked, though they came without it."""
+    *old, new = joined.datasets
+    lacking = replace(joined, datasets=(*(without_experts(rows, [2]) for rows in old), new))
+    scores = []
+    for is_filled in (False, True):
+        settings = FusionSettings(
+            variants=(variant,), epochs=15, threads=1, translate_missing=is_filled
+        )
+        fusion = train_fusions(lacking, settings, Provenance("")).best.fusion
+        scores.append(
+            macro_score(
+                score_rows(rows, fuse_rows(fusion, rows).log_probabilities_NV, fusion.views)
+                for rows in old
+            )
+        )
+    assert scores[1] > scores[0]
+
+
+def test_a_dataset_in_two_forms_weighs_as_one(joined: JoinedRows) -> None:
+    space = FeatureSpace(joined.blocks)
+    one, *others = (sum_rows(rows, space) for rows in joined.datasets)
+    for balance in (True, False):
+        twice, once = (
+            pool(sums, space, balance=balance) for sums in ([one, one, *others], [one, *others])
+        )
+        np.testing.assert_allclose(twice.scatter_DD, once.scatter_DD, atol=1e-8)
+        views = space.views
+        doubled = replace(joined, datasets=(joined.datasets[0], *joined.datasets))
+        weight_N = training_rows(joined, views, balance=balance).weight_N
+        num = int((joined.datasets[0].split_N == 0).sum())
+        twofold_N = training_rows(doubled, views, balance=balance).weight_N
+        torch.testing.assert_close(
+            twofold_N[: 2 * num].sum() / twofold_N.sum(), weight_N[:num].sum() / weight_N.sum()
+        )
 
 
 def test_rows_that_no_expert_saw_and_experts_that_never_met_are_refused(
