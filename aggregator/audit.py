@@ -119,7 +119,11 @@ def _check_bank(centre: Centre, recorded: set[str]) -> int:
     for entry in entries:
         centre.bank.read(entry)
         _expect_recorded(entry.sha256, recorded, f"export {entry.card.id}")
-    return len(entries)
+    condensed = centre.bank.statistics.entries()
+    for one in condensed:
+        centre.bank.statistics.read(one)
+        _expect_recorded(one.sha256, recorded, f"statistics {one.card.id}")
+    return len(entries) + len(condensed)
 
 
 def _check_experts(centre: Centre, recorded: set[str]) -> int:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from aggregator.assessment import Assessment, Finding, judge, no_figure, reasons
 from aggregator.centre import Centre
 from aggregator.change_plan import ChangePlan, expect_known, load_plan
-from aggregator.feature_bank import JoinedRows, dataset_name
+from aggregator.feature_bank import JoinedRows
 from aggregator.fusion.paired import PairedClips, clip_intervals, pair_clips, patient_intervals
 from aggregator.serving import serving_fusion
 from shared.echo.expert import load_fusion
@@ -92,11 +92,7 @@ def _join(
     centre: Centre, contents: Mapping[str, str], fusions: Sequence[FusionModel]
 ) -> JoinedRows:
     """Rows of all experts of both fusions that saw any of the contents."""
-    seen = {
-        entry.card.expert
-        for entry in centre.bank.entries()
-        if contents.get(dataset_name(entry.card)) == entry.card.dataset_hash
-    }
+    seen = centre.bank.experts(contents)
     wanted = dict.fromkeys(block.expert for one in fusions for block in one.blocks)
     return centre.bank.join([expert for expert in wanted if expert in seen], contents)
 

@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aggregator.statistics_bank import StatisticsBank
 from shared.echo.expert import Block, ExpertCard
 from shared.echo.features import ExportCard, FeatureExport, read_export
 from shared.echo.schema import from_document, to_document
+from shared.echo.statistics import StatisticsExport
 from shared.errors import Code, EchoFedError
 from shared.files import read_json, sha256_hex, write_bytes, write_json
 
@@ -83,11 +85,13 @@ class JoinedRows:
     Args:
         blocks: the experts, in the order asked for.
         missing: dataset name -> experts whose export of it the bank lacks.
+        statistics: datasets of which there are moments in place of rows.
     """
 
     blocks: tuple[Block, ...]
     datasets: tuple[DatasetRows, ...]
     missing: Mapping[str, tuple[str, ...]]
+    statistics: tuple[StatisticsExport, ...] = ()
 
 
 class FeatureBank:
@@ -96,6 +100,7 @@ class FeatureBank:
     def __init__(self, root: Path) -> None:
         """Keep the folder, which need not exist yet."""
         self._root = root
+        self.statistics = StatisticsBank(root / "statistics")
 
     def add(self, data: bytes, experts: Mapping[str, ExpertCard], *, now: datetime) -> BankEntry:
         """Accept an export; equal bytes a second time change nothing.
@@ -138,12 +143,30 @@ class FeatureBank:
             write_json(self._root / INDEX_FILE, to_document(_Index(kept)))
         named = {INDEX_FILE, *(self._path(entry.sha256).name for entry in kept)}
         for path in self._root.glob("*"):
-            if path.name not in named:
+            if path.is_file() and path.name not in named:
                 path.unlink()
+        self.statistics.remove(hashes)
 
     def files(self) -> frozenset[str]:
         """Hashes in the names of the files that lie here, indexed or not."""
-        return frozenset(path.stem for path in self._root.glob("*.safetensors"))
+        here = {path.stem for path in self._root.glob("*.safetensors")}
+        return self.statistics.files() | here
+
+    def experts(self, contents: Mapping[str, str] | None = None) -> frozenset[str]:
+        """Experts that an export tells of, of any content or of those named."""
+        told = {_key(entry.card) for entry in self.entries()} | self._told_by_statistics()
+        return frozenset(
+            expert
+            for name, content, expert in told
+            if contents is None or contents.get(name) == content
+        )
+
+    def contents(self) -> tuple[tuple[str, str], ...]:
+        """Dataset name and content hash of every export, rows before statistics."""
+        return (
+            *((dataset_name(entry.card), entry.card.dataset_hash) for entry in self.entries()),
+            *((entry.name, entry.card.dataset_hash) for entry in self.statistics.entries()),
+        )
 
     def entries(self) -> tuple[BankEntry, ...]:
         """All accepted exports in the order they came.
@@ -174,7 +197,7 @@ class FeatureBank:
 
     def latest(self) -> dict[str, str]:
         """Dataset name (``site/dataset``) -> hash of the content that was last accepted."""
-        return {dataset_name(entry.card): entry.card.dataset_hash for entry in self.entries()}
+        return dict(self.contents())
 
     def lacks(
         self, datasets: Mapping[str, str], experts: Sequence[str]
@@ -185,7 +208,7 @@ class FeatureBank:
             datasets: name -> content hash, as in ``latest``.
             experts: ids.
         """
-        held = {_key(entry.card) for entry in self.entries()}
+        held = {_key(entry.card) for entry in self.entries()} | self._told_by_statistics()
         lacking = {
             name: tuple(expert for expert in experts if (name, content, expert) not in held)
             for name, content in datasets.items()
@@ -194,6 +217,8 @@ class FeatureBank:
 
     def join(self, experts: Sequence[str], datasets: Mapping[str, str] | None = None) -> JoinedRows:
         """Bring together, frame by frame, what the experts saw in each dataset.
+
+        Statistics stand for a dataset where they tell of more experts than its rows do.
 
         Args:
             experts: ids, in the order of the blocks.
@@ -204,26 +229,50 @@ class FeatureBank:
                 any export, CHECKPOINT_CORRUPT for a file that is gone or altered.
         """
         asked = self.latest() if datasets is None else dict(datasets)
+        condensed = self._condensed(asked, experts)
         held = {_key(entry.card): entry for entry in self.entries()}
         found = {
             name: [held.get((name, content, expert)) for expert in experts]
             for name, content in asked.items()
+            if name not in condensed
         }
-        cards = {e.card.expert: e.card for column in found.values() for e in column if e}
+        known = {e.card.expert: _block_of(e.card) for column in found.values() for e in column if e}
+        known |= {block.expert: block for one in condensed.values() for block in one.card.blocks}
         for expert in experts:
-            if expert not in cards:
+            if expert not in known:
                 raise EchoFedError(
                     Code.EXPERT_UNKNOWN,
                     f"the bank holds no export by expert {expert} of these datasets",
                     "run increment while a site is reachable, or leave the expert out",
                 )
-        blocks = tuple(_block_of(cards[expert]) for expert in experts)
+        blocks = tuple(known[expert] for expert in experts)
         joined = [self._join_one(column, blocks) for column in found.values() if any(column)]
-        if not any(len(rows.label_N) for rows in joined):
+        if not condensed and not any(len(rows.label_N) for rows in joined):
             raise EchoFedError(
                 Code.FRAMES_MISSING, "the bank holds no rows of these datasets", "run increment"
             )
-        return JoinedRows(blocks, tuple(joined), self.lacks(asked, experts))
+        missing = self.lacks(asked, experts)
+        return JoinedRows(blocks, tuple(joined), missing, tuple(condensed.values()))
+
+    def _condensed(
+        self, asked: Mapping[str, str], experts: Sequence[str]
+    ) -> dict[str, StatisticsExport]:
+        """Statistics of the datasets for which they tell of more experts than rows do."""
+        held = {_key(entry.card) for entry in self.entries()}
+        chosen = {}
+        for name, content in asked.items():
+            entry = self.statistics.widest(name, content, experts)
+            num_rows = sum((name, content, expert) in held for expert in experts)
+            if entry is not None and len(set(entry.experts) & set(experts)) > num_rows:
+                chosen[name] = self.statistics.read(entry)
+        return chosen
+
+    def _told_by_statistics(self) -> set[tuple[str, str, str]]:
+        return {
+            (entry.name, entry.card.dataset_hash, expert)
+            for entry in self.statistics.entries()
+            for expert in entry.experts
+        }
 
     def _join_one(self, column: Sequence[BankEntry | None], blocks: Sequence[Block]) -> DatasetRows:
         exports = [None if entry is None else self.read(entry) for entry in column]

@@ -78,7 +78,7 @@ def choose(centre: Centre, present: Collection[str]) -> Choice:
             "no announced dataset has an export in the bank",
             "train an expert at a site, allow its artefacts in policy.yaml, and run increment",
         )
-    held = {entry.card.expert for entry in centre.bank.entries()}
+    held = centre.bank.experts()
     usable = tuple(expert for expert in experts if expert in held)
     return Choice(usable, choice.contents, tuple(fresh), tuple(cached), tuple(missing))
 
@@ -192,7 +192,7 @@ def _scores(scores: LevelScores) -> dict[str, Any]:
 
 def _best_content(centre: Centre, name: str, announced: str) -> str | None:
     """The announced content if the bank has any export of it, else the last one that was banked."""
-    here = [e.card.dataset_hash for e in centre.bank.entries() if dataset_name(e.card) == name]
+    here = [content for banked, content in centre.bank.contents() if banked == name]
     if announced in here:
         return announced
     return here[-1] if here else None
@@ -205,6 +205,11 @@ def _recipe(centre: Centre, choice: Choice) -> str:
         for entry in centre.bank.entries()
         if entry.card.expert in choice.experts
         and choice.contents.get(dataset_name(entry.card)) == entry.card.dataset_hash
+    )
+    used += sorted(
+        entry.sha256
+        for entry in centre.bank.statistics.entries()
+        if choice.contents.get(entry.name) == entry.card.dataset_hash
     )
     document: dict[str, Any] = {
         "method": _METHOD,

@@ -11,6 +11,7 @@ from aggregator.schema import Fusion
 from aggregator.serving import serving_fusion
 from shared.echo.expert import load_fusion
 from shared.echo.schema import from_document, to_document
+from shared.echo.statistics import STATISTICS
 from shared.errors import Code, EchoFedError
 
 IMPACT_VERSION = 1
@@ -109,6 +110,10 @@ def find_impact(centre: Centre, dataset: str, *, keep_descendants: bool = False)
         AffectedExport(e.card.id, dataset_name(e.card), e.card.expert, e.sha256)
         for e in centre.bank.entries()
         if dataset_name(e.card) == dataset or e.card.expert in going
+    ) + tuple(
+        AffectedExport(e.card.id, e.name, STATISTICS, e.sha256)
+        for e in centre.bank.statistics.entries()
+        if e.name == dataset or going.intersection(e.experts)
     )
     rows = [row for row in centre.state.fusions() if _holds(row, dataset, going)]
     fusions = tuple(
@@ -161,7 +166,7 @@ def figures_of(fusion: Fusion, *, without: str) -> dict[str, float]:
 def _expect_known(centre: Centre, dataset: str) -> None:
     announced = (*centre.state.announcements(), *centre.state.withdrawn())
     known = {f"{row.site}/{row.dataset}" for row in announced}
-    known |= {dataset_name(entry.card) for entry in centre.bank.entries()}
+    known |= {name for name, _ in centre.bank.contents()}
     known |= {
         f"{row.site}/{name}" for row in centre.state.experts() for name in row.card["datasets"]
     }

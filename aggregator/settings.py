@@ -26,6 +26,10 @@ class FusionSettings(Settings):
     """Learning rate of Adam; with four times the paper's rows in a step, thrice its 1e-3."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """Weight decay of Adam; the paper uses none."""
+    expert_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Chance that a training row is seen without an expert, so that one may be missing later."""
+    translate_missing: bool = True
+    """Learn from a dataset that an expert did not see with and without its translation."""
     patience: Positive = 10
     """Epochs without a better validation score after which training stops."""
     balance_datasets: bool = True

@@ -138,7 +138,12 @@ def _certify(centre: Centre, impact: Impact, again: Again, *, actor: str) -> Led
         "purged_exports": sorted(one.sha256 for one in impact.exports),
         "purged_fusions": {one.fusion: one.sha256 for one in impact.fusions},
         "purged_evaluations": impact.evaluations,
-        "remaining_exports": sorted(entry.sha256 for entry in centre.bank.entries()),
+        "remaining_exports": sorted(
+            [
+                *(entry.sha256 for entry in centre.bank.entries()),
+                *(entry.sha256 for entry in centre.bank.statistics.entries()),
+            ]
+        ),
         "fusion": fused,
         "exact": not faults,
         "not_exact_because": faults,

@@ -15,6 +15,7 @@ from shared.echo.features import ARRAYS, ExportCard, FeatureExport
 from shared.echo.manifest import ClipRecord, DatasetManifest
 from shared.echo.ontology import load_ontology
 from shared.echo.schema import to_document
+from shared.echo.statistics import PARTS, STATISTICS, StatisticsCard, StatisticsExport
 from shared.errors import Code, EchoFedError
 from shared.files import arrays_from_bytes, sha256_hex
 from shared.ledger import Ledger
@@ -114,7 +115,7 @@ class Egress:
             self._refuse(
                 Code.EGRESS_DENIED, manifest.id, "rows", "the dataset has changed since extraction"
             )
-        self._require_no_identity(export, manifest)
+        self._require_no_identity(export.card, manifest, "rows")
         kept = self._without_rare_labels(export, manifest, consent)
         try:
             kept.validate()
@@ -124,11 +125,45 @@ class Egress:
         self._sent("rows", manifest.id, data)
         return data
 
+    def release_statistics(self, statistics: StatisticsExport, manifest: DatasetManifest) -> bytes:
+        """Let moments of a dataset go, if every label that they tell of has enough patients.
+
+        Raises:
+            EchoFedError: EGRESS_DENIED, POLICY_EXPIRED, TOO_FEW_PATIENTS, what ``validate`` raises.
+        """
+        consent = self._permit(manifest.id, STATISTICS, "fusion")
+        if statistics.card.dataset_hash != manifest.content_hash():
+            self._refuse(
+                Code.EGRESS_DENIED,
+                manifest.id,
+                STATISTICS,
+                "the dataset has changed since extraction",
+            )
+        self._require_no_identity(statistics.card, manifest, STATISTICS)
+        try:
+            statistics.validate()
+        except EchoFedError as error:
+            reason = "the statistics do not validate"
+            self._refuse(error.code, manifest.id, STATISTICS, reason)
+        for part, told_K in zip(PARTS, statistics.moments.num_frames_SK > 0, strict=True):
+            for label in np.flatnonzero(told_K):
+                word = statistics.card.labels[label]
+                clips = [clip for clip in manifest.of_split(part) if clip.label == word]
+                self._require_patients(manifest, clips, consent, STATISTICS)
+        data = statistics.to_bytes()
+        self._sent(STATISTICS, manifest.id, data)
+        return data
+
     def release_metrics(
         self, document: Mapping[str, Any], manifest: DatasetManifest
     ) -> dict[str, Any]:
-        """Let figures of an evaluation go: declared keys only, labels of enough patients only."""
-        consent = self._permit(manifest.id, "rows", "evaluation")
+        """Let figures of an evaluation go: declared keys only, labels of enough patients only.
+
+        They need the consent of statistics or of rows, which tell more than figures do.
+        """
+        allowed = self._policy.datasets.get(manifest.id, DatasetPolicy()).artefacts
+        artefact: Artefact = STATISTICS if STATISTICS in allowed else "rows"
+        consent = self._permit(manifest.id, artefact, "evaluation")
         unknown = sorted(set(document) - _METRIC_KEYS)
         if unknown:
             self._refuse(
@@ -236,12 +271,13 @@ class Egress:
                 f"a label has fewer than {minimum} patients",
             )
 
-    def _require_no_identity(self, export: FeatureExport, manifest: DatasetManifest) -> None:
+    def _require_no_identity(
+        self, card: ExportCard | StatisticsCard, manifest: DatasetManifest, artefact: Artefact
+    ) -> None:
         allowed = {
             *manifest.labels,
             *(view for views in manifest.labels.values() for view in views),
         }
-        card = export.card
         texts = {
             *card.labels,
             *card.folds.values(),
@@ -251,7 +287,7 @@ class Egress:
         is_known = texts <= allowed and recorded <= load_ontology().views.keys()
         if not is_known or any(len(text) > _MAX_TEXT for text in _texts(card)):
             self._refuse(
-                Code.EGRESS_DENIED, manifest.id, "rows", "a text outside the dataset's vocabulary"
+                Code.EGRESS_DENIED, manifest.id, artefact, "a text outside the dataset's vocabulary"
             )
 
     def _without_rare_labels(
@@ -328,8 +364,11 @@ def patients_by_label(manifest: DatasetManifest) -> dict[str, int]:
     return {label: len(keys) for label, keys in patients.items()}
 
 
-def _texts(card: ExportCard) -> list[str]:
-    return [card.id, card.site, card.dataset, card.expert, card.created, *card.labels, *card.views]
+def _texts(card: ExportCard | StatisticsCard) -> list[str]:
+    texts = [card.id, card.site, card.dataset, card.created, *card.labels]
+    if isinstance(card, ExportCard):
+        return [*texts, card.expert, *card.views]
+    return [*texts, *(text for block in card.blocks for text in (block.expert, *block.views))]
 
 
 def _today() -> date:

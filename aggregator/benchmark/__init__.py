@@ -7,5 +7,6 @@ METHODS: Registry[Method] = Registry(
     "benchmark method",
     {
         "fused ridge": "aggregator.benchmark.fusions:fit_ridge_fusion",
+        "fused ridge, statistics": "aggregator.benchmark.fusions:fit_ridge_fusion_by_statistics",
     },
 )

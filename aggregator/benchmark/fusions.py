@@ -9,7 +9,9 @@ from aggregator.benchmark.stage import Stage, Teller
 from aggregator.feature_bank import DatasetRows
 from aggregator.fusion.evaluate import fuse_rows
 from aggregator.fusion.fit import fit_union_head
+from aggregator.fusion.moments import condense_datasets
 from aggregator.fusion.rows import held_out_rows
+from shared.evidence.rows import MIN_PATIENTS
 from shared.models.fusion_weights import FusionModel
 
 
@@ -32,3 +34,10 @@ class FusedTeller:
 def fit_ridge_fusion(stage: Stage) -> Teller:
     """The closed form over all features."""
     return FusedTeller(fit_union_head(stage.joined, held_out_rows(stage.joined), balance=True))
+
+
+def fit_ridge_fusion_by_statistics(stage: Stage) -> Teller:
+    """The closed form where every site sends statistics only."""
+    names = [rows.name for rows in stage.joined.datasets]
+    told = condense_datasets(stage.joined, names, minimum=MIN_PATIENTS)
+    return FusedTeller(fit_union_head(told, held_out_rows(told), balance=True))

@@ -19,7 +19,7 @@ from scipy.special import log_softmax
 from aggregator.feature_bank import DatasetRows, JoinedRows
 from aggregator.fusion.baselines import LOG_FLOOR
 from aggregator.fusion.rows import held_out_rows
-from aggregator.fusion.sums import FeatureSpace, RowSums, chunks, pool, sum_rows
+from aggregator.fusion.sums import FeatureSpace, RowSums, chunks, pool, space_of, sum_datasets
 from shared.echo.label_sets import possible_views
 from shared.metrics import vocabulary_log_probabilities
 
@@ -137,8 +137,8 @@ def fit_heads(
     Raises:
         EchoFedError: FRAMES_MISSING where training or validation has no labelled row.
     """
-    space = FeatureSpace(joined.blocks, num_random, seed)
-    sums = [sum_rows(rows, space) for rows in joined.datasets]
+    space = FeatureSpace(joined.blocks, num_random, seed) if num_random else space_of(joined)
+    sums = sum_datasets(joined, space)
     held_out = held_out_rows(joined)
     return {
         name: choose_head(fit, sums, held_out, space, balance=balance)

@@ -13,9 +13,10 @@ from sklearn.linear_model import LogisticRegression
 
 from aggregator.feature_bank import DatasetRows, JoinedRows
 from aggregator.fusion.analytic import LinearHead, choose_head, fit_ridge
-from aggregator.fusion.sums import FeatureSpace, sum_rows
+from aggregator.fusion.sums import space_of, sum_datasets
 from shared.echo.expert import Block
 from shared.echo.label_sets import possible_views
+from shared.echo.statistics import projection
 from shared.evidence.energy import Energy
 from shared.models.union_head import UnionHead
 
@@ -37,8 +38,8 @@ def fit_union_head(
         EchoFedError: FRAMES_MISSING where fewer than two views have training rows,
             FEATURES_NOT_FINITE.
     """
-    space = FeatureSpace(joined.blocks)
-    sums = [sum_rows(rows, space) for rows in joined.datasets]
+    space = space_of(joined)
+    sums = sum_datasets(joined, space)
     head = choose_head(fit_ridge, sums, held_out, space, balance=balance)
     fusion = UnionHead(joined.blocks)
     windows = fusion.named_weights()
@@ -114,11 +115,12 @@ def _head_weights(head: LinearHead) -> dict[str, NDArray[np.float64]]:
         bias = head.bias_V[column] / head.temperature if head.has_rows_V[column] else _NO_ROWS
         names[f"head/bias/{view}"] = np.array([bias])
     start = 0
-    for block in head.space.blocks:
-        part = slice(start, start + block.feature_width)
+    for block, width in zip(head.space.blocks, head.space.widths, strict=True):
+        part = slice(start, start + width)
         start = part.stop
-        names[f"head/{block.expert}/mean"] = head.mean_D[part]
+        lift_DP = projection(block) if head.space.is_projected else np.eye(width)
+        names[f"head/{block.expert}/mean"] = lift_DP @ head.mean_D[part]
         for column, view in enumerate(views):
-            weight_D = head.weight_DV[part, column] / head.temperature
+            weight_D = lift_DP @ head.weight_DV[part, column] / head.temperature
             names[f"head/{block.expert}/weight/{view}"] = weight_D
     return names

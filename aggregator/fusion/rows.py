@@ -1,5 +1,6 @@
 """The rows that a fusion is trained on: all datasets below each other, all experts side by side."""
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from aggregator.feature_bank import DatasetRows, JoinedRows, select_rows
 from aggregator.fusion.evaluate import is_scored
+from aggregator.fusion.moments import with_stand_ins
 from shared.echo.expert import Block
 from shared.echo.label_sets import possible_views, telling_labels
 from shared.echo.manifest import SPLITS
@@ -53,6 +55,7 @@ def training_rows(joined: JoinedRows, views: Sequence[str], *, balance: bool) ->
     """
     picked: list[DatasetRows] = []
     targets, weights = [], []
+    shares = Counter(rows.name for rows in joined.datasets)  # the same rows in more than one form
     for rows in joined.datasets:
         _require_owner(rows, views)
         is_target_KV = _targets(rows, joined.blocks, views)
@@ -62,7 +65,8 @@ def training_rows(joined: JoinedRows, views: Sequence[str], *, balance: bool) ->
             continue
         picked.append(select_rows(rows, keep_N))
         targets.append(is_target_KV[picked[-1].label_N])
-        weights.append(np.full(keep_N.sum(), 1.0 / keep_N.sum() if balance else 1.0))
+        weight = 1.0 / shares[rows.name] / (keep_N.sum() if balance else 1.0)
+        weights.append(np.full(keep_N.sum(), weight))
     if not picked:
         raise EchoFedError(
             Code.FRAMES_MISSING,
@@ -105,13 +109,48 @@ def scale_rows(fusion: ScoreFusion, rows: TrainRows) -> TrainRows:
     return replace(rows, features=torch.cat(scaled, 1), evidence=torch.cat(scaled_evidence, 1))
 
 
+def take_rows(rows: TrainRows, places_M: Tensor) -> TrainRows:
+    """Some of the rows."""
+    available_NE = None if rows.available_NE is None else rows.available_NE[places_M]
+    return TrainRows(
+        rows.features[places_M],
+        rows.logits[places_M],
+        rows.evidence[places_M],
+        available_NE,
+        rows.is_target_NV[places_M],
+        rows.weight_N[places_M],
+    )
+
+
+def drop_experts(
+    rows: TrainRows, fusion: ScoreFusion, chance: float, generator: torch.Generator
+) -> TrainRows:
+    """The rows with experts taken out at random, but never the last owner of a covered view.
+
+    Args:
+        rows: to be trained on.
+        fusion: says which expert owns which view.
+        chance: of each expert in each row.
+        generator: draws.
+    """
+    num = (len(rows), len(fusion.blocks))
+    kept_NE = torch.rand(num, generator=generator) >= chance
+    if rows.available_NE is not None:
+        kept_NE &= rows.available_NE
+    owns_EV = torch.tensor([[view in b.views for view in fusion.views] for b in fusion.blocks])
+    told_NV = (kept_NE.float() @ owns_EV.float() > 0) & rows.is_target_NV
+    whole_NE = torch.ones(num, dtype=torch.bool) if rows.available_NE is None else rows.available_NE
+    available_NE = torch.where(told_NV.any(dim=1, keepdim=True), kept_NE, whole_NE)
+    return replace(rows, available_NE=available_NE)
+
+
 def held_out_rows(joined: JoinedRows) -> list[DatasetRows]:
-    """The labelled validation rows of every dataset that has some.
+    """The labelled validation rows of every dataset that has some; drawn where it sent none.
 
     Raises:
         EchoFedError: FRAMES_MISSING where none has.
     """
-    marked = [(rows, is_scored(rows, "val")) for rows in joined.datasets]
+    marked = [(rows, is_scored(rows, "val")) for rows in with_stand_ins(joined).datasets]
     held_out = [select_rows(rows, keep_N) for rows, keep_N in marked if keep_N.any()]
     if not held_out:
         raise EchoFedError(

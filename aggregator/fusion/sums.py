@@ -3,17 +3,19 @@
 They add up over datasets in any order, and a dataset that is left out was never there.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aggregator.feature_bank import DatasetRows, select_rows
+from aggregator.feature_bank import DatasetRows, JoinedRows, select_rows
 from aggregator.fusion.evaluate import is_scored
 from shared.echo.expert import Block
-from shared.echo.label_sets import named_views, possible_views
+from shared.echo.label_sets import Words, named_views, possible_views
 from shared.echo.ontology import OTHER
+from shared.echo.statistics import StatisticsExport, projected_width, projection
 from shared.errors import Code, EchoFedError
 from shared.models.fused import union_views
 from shared.seeding import numpy_generator
@@ -31,11 +33,13 @@ class FeatureSpace:
         num_random: random features per expert (ReLU of a Gaussian projection drawn from the
             expert's id, so that other experts' columns stay as they are); 0 takes the features.
         seed: of the projections.
+        is_projected: take the features' fixed projections, of which statistics tell.
     """
 
     blocks: tuple[Block, ...]
     num_random: int = 0
     seed: int = 0
+    is_projected: bool = False
 
     @property
     def views(self) -> tuple[str, ...]:
@@ -44,19 +48,28 @@ class FeatureSpace:
 
     def spread(self, by_expert: Sequence[bool]) -> NDArray[np.float64]:
         """One value per expert, repeated over its columns (D)."""
-        widths = [self.num_random or block.feature_width for block in self.blocks]
-        return np.repeat(np.array(by_expert, dtype=np.float64), widths)
+        return np.repeat(np.array(by_expert, dtype=np.float64), self.widths)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Columns of each expert."""
+        if self.is_projected:
+            return tuple(projected_width(block) for block in self.blocks)
+        return tuple(self.num_random or block.feature_width for block in self.blocks)
 
     def columns(self, features: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
         """Rows (N, D) of the space from the features of each expert, in float64."""
+        if self.is_projected:
+            pairs = zip(self.blocks, features, strict=True)
+            return np.hstack([rows_ND.astype(np.float64) @ projection(b) for b, rows_ND in pairs])
         if not self.num_random:
             return np.hstack([rows_ND.astype(np.float64) for rows_ND in features])
         parts = []
         for block, rows_ND in zip(self.blocks, features, strict=True):
             generator = numpy_generator(self.seed, "random features", block.expert)
-            projection = generator.normal(size=(block.feature_width, self.num_random))
-            projection /= np.sqrt(block.feature_width)
-            parts.append(np.maximum(rows_ND.astype(np.float64) @ projection, 0.0))
+            drawn = generator.normal(size=(block.feature_width, self.num_random))
+            drawn /= np.sqrt(block.feature_width)
+            parts.append(np.maximum(rows_ND.astype(np.float64) @ drawn, 0.0))
         return np.hstack(parts)
 
 
@@ -99,6 +112,55 @@ def sum_rows(rows: DatasetRows, space: FeatureSpace) -> RowSums:
     return RowSums(rows.name, rows.available, num_K @ share_KV, share_KV.T @ sum_KD, gram_DD)
 
 
+def space_of(joined: JoinedRows) -> FeatureSpace:
+    """All features, or their projections where any dataset sent statistics only."""
+    return FeatureSpace(joined.blocks, is_projected=bool(joined.statistics))
+
+
+def sum_datasets(joined: JoinedRows, space: FeatureSpace) -> list[RowSums]:
+    """The sums of every dataset, by its rows or by its statistics."""
+    return [
+        *(sum_rows(rows, space) for rows in joined.datasets),
+        *(sum_statistics(export, space) for export in joined.statistics),
+    ]
+
+
+def sum_statistics(export: StatisticsExport, space: FeatureSpace) -> RowSums:
+    """The sums that the training rows behind statistics have, up to the shrinkage.
+
+    Args:
+        export: statistics of a dataset.
+        space: of projected features.
+    """
+    assert space.is_projected
+    card, moments = export.card, export.moments
+    num_K = moments.num_frames_SK[0].astype(np.float64)
+    widths = [projected_width(block) for block in card.blocks]
+    source, target = [], []
+    for block, start, width in zip(card.blocks, np.cumsum([0, *widths]), widths, strict=False):
+        if block in space.blocks:
+            first = sum(space.widths[: space.blocks.index(block)])
+            source.append(np.arange(start, start + width))
+            target.append(np.arange(first, first + width))
+    source_P, target_P = np.concatenate(source), np.concatenate(target)
+    mean_KP = moments.mean_SKM[0][:, source_P]
+    gram_PP = num_K.sum() * moments.covariance_SMM[0][np.ix_(source_P, source_P)]
+    gram_PP += (mean_KP * num_K[:, None]).T @ mean_KP
+    gram_DD = np.zeros((sum(space.widths), sum(space.widths)))
+    gram_DD[np.ix_(target_P, target_P)] = gram_PP
+    sum_KD = np.zeros((len(num_K), len(gram_DD)))
+    sum_KD[:, target_P] = mean_KP * num_K[:, None]
+    share_KV = _shares(card, space.views)
+    known = {block.expert for block in card.blocks}
+    return RowSums(
+        dataset=f"{card.site}/{card.dataset}",
+        available=tuple(block.expert in known for block in space.blocks),
+        num_V=num_K @ share_KV,
+        sum_VD=share_KV.T @ sum_KD,
+        gram_DD=gram_DD,
+    )
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class PooledSums:
     """Weighted sums over all datasets.
@@ -132,7 +194,8 @@ def pool(sums: Sequence[RowSums], space: FeatureSpace, *, balance: bool) -> Pool
     held = [one for one in sums if one.num_V.any()]
     if np.count_nonzero(sum((one.num_V for one in held), np.zeros(1))) < 2:
         raise too_few("fewer than two views have labelled training rows")
-    weights = [1.0 / one.num_V.sum() if balance else 1.0 for one in held]
+    shares = Counter(one.dataset for one in held)  # the same rows may come in more than one form
+    weights = [1.0 / shares[one.dataset] / (one.num_V.sum() if balance else 1.0) for one in held]
     parts = [
         (weight, space.spread(one.available), one)
         for weight, one in zip(weights, held, strict=True)
@@ -158,16 +221,16 @@ def pool(sums: Sequence[RowSums], space: FeatureSpace, *, balance: bool) -> Pool
     )
 
 
-def _shares(rows: DatasetRows, views: Sequence[str]) -> NDArray[np.float64]:
+def _shares(words: Words, views: Sequence[str]) -> NDArray[np.float64]:
     """What share of a row of each label goes to each union view (K, V).
 
     A label is taken for what it names, without what its site folds into it: equal shares would
     give that half of the rows. One that names ``other`` counts where it leaves a single view:
     shares of all that it leaves would stand for rows that nobody saw.
     """
-    share_KV = named_views(rows, views).astype(np.float64)
-    names_other_K = np.array([OTHER in nodes for nodes in rows.label_views])
-    possible_KV = possible_views(rows, views)
+    share_KV = named_views(words, views).astype(np.float64)
+    names_other_K = np.array([OTHER in nodes for nodes in words.label_views])
+    possible_KV = possible_views(words, views)
     is_sole_K = possible_KV.sum(axis=1) == 1
     share_KV[names_other_K] = (possible_KV & is_sole_K[:, None])[names_other_K]
     share_KV /= np.maximum(share_KV.sum(axis=1, keepdims=True), 1.0)

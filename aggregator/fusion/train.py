@@ -17,14 +17,18 @@ from aggregator.feature_bank import DatasetRows, JoinedRows
 from aggregator.fusion.calibrate import abstain_threshold
 from aggregator.fusion.evaluate import fuse_rows, macro_score, score_rows
 from aggregator.fusion.fit import fit_union_head
+from aggregator.fusion.moments import project, unproject, with_stand_ins
 from aggregator.fusion.rows import (
     TrainRows,
     by_expert,
+    drop_experts,
     fit_scales,
     held_out_rows,
     scale_rows,
+    take_rows,
     training_rows,
 )
+from aggregator.fusion.translate import with_translations
 from aggregator.settings import FusionSettings
 from shared.echo.expert import FusionCard, FusionVariant
 from shared.echo.label_sets import possible_views
@@ -115,30 +119,40 @@ def train_fusions(
     num_threads = torch.get_num_threads()
     torch.set_num_threads(settings.threads)
     try:
-        held_out = held_out_rows(joined)
-        rows = training_rows(joined, views, balance=settings.balance_datasets)
+        whole = with_stand_ins(joined)
+        seen = project(whole) if joined.statistics else whole
+        held_out = held_out_rows(seen)
+        fill = with_translations if settings.translate_missing else _as_they_are
+        rows = training_rows(fill(seen), views, balance=settings.balance_datasets)
         trained: dict[FusionVariant, TrainedFusion] = {}
         for variant in settings.variants:
             fusion: FusionModel
             reached: tuple[tuple[float, float], tuple[float, ...]]
             if variant == "ridge":
-                fusion = fit_union_head(joined, held_out, balance=settings.balance_datasets)
-                fitted = _validate(fusion, held_out)
+                chosen_by = held_out_rows(whole)
+                fusion = fit_union_head(fill(joined), chosen_by, balance=settings.balance_datasets)
+                fitted = _validate(fusion, chosen_by)
                 reached = fitted, (fitted[0],)
             else:
-                fusion = ScoreFusion(joined.blocks, variant, seed=settings.seed)
+                fusion = ScoreFusion(seen.blocks, variant, seed=settings.seed)
                 fit_scales(fusion, rows)
                 if warm_start is not None:
                     copy_shared(warm_start, fusion)
                 reached = _train(fusion, rows, held_out, settings=settings, progress=progress)
+                if joined.statistics:
+                    fusion = unproject(fusion, joined.blocks)
             trained[variant] = _finish(
-                fusion, reached, joined, settings=settings, provenance=provenance
+                fusion, reached, whole, settings=settings, provenance=provenance
             )
     finally:
         torch.set_num_threads(num_threads)
     # A proper score: a few validation clips tell variants apart by it, by macro-F1 hardly ever.
     best = max(trained, key=lambda variant: trained[variant].certainty)
     return FusionTrials(trained, best if settings.serve == "best" else settings.serve)
+
+
+def _as_they_are(joined: JoinedRows) -> JoinedRows:
+    return joined
 
 
 def _train(
@@ -165,7 +179,10 @@ def _train(
         order_N = torch.randperm(len(rows), generator=generator)
         for places_M in torch.split(order_N, settings.batch_size):
             optimiser.zero_grad(set_to_none=True)
-            _loss(fusion, scaled, places_M).backward()  # type: ignore[no-untyped-call]
+            batch = take_rows(scaled, places_M)
+            if settings.expert_dropout:
+                batch = drop_experts(batch, fusion, settings.expert_dropout, generator)
+            _loss(fusion, batch).backward()  # type: ignore[no-untyped-call]
             optimiser.step()
         reached = _validate(fusion, held_out)
         curve.append(reached[0])
@@ -187,15 +204,12 @@ def _train(
     return best, tuple(curve)
 
 
-def _loss(fusion: ScoreFusion, scaled: TrainRows, places_M: Tensor) -> Tensor:
+def _loss(fusion: ScoreFusion, batch: TrainRows) -> Tensor:
     """-log of the probability of all views that the label leaves possible, over weighted rows."""
-    inputs = by_expert(
-        fusion, scaled.features[places_M], scaled.logits[places_M], scaled.evidence[places_M]
-    )
-    available_ME = None if scaled.available_NE is None else scaled.available_NE[places_M]
-    output = fusion.fuse_scaled(*inputs, available_ME)
-    covered_MV = output.log_probabilities_NV.masked_fill(~scaled.is_target_NV[places_M], -torch.inf)
-    loss: Tensor = -(scaled.weight_N[places_M] * covered_MV.logsumexp(dim=1)).mean()
+    inputs = by_expert(fusion, batch.features, batch.logits, batch.evidence)
+    output = fusion.fuse_scaled(*inputs, batch.available_NE)
+    covered_MV = output.log_probabilities_NV.masked_fill(~batch.is_target_NV, -torch.inf)
+    loss: Tensor = -(batch.weight_N * covered_MV.logsumexp(dim=1)).mean()
     return loss
 
 

@@ -1,4 +1,7 @@
-"""Third round: every reachable site runs the experts over its own frames and sends exports."""
+"""Third round: every reachable site runs the experts over its own frames and sends exports.
+
+A dataset whose policy lets no rows go is asked for statistics of all experts at once.
+"""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -9,6 +12,7 @@ from aggregator.rounds.round import Round
 from shared.echo.expert import ExpertCard
 from shared.echo.features import read_export
 from shared.echo.schema import to_document
+from shared.echo.statistics import STATISTICS, StatisticsCard, read_statistics
 from shared.errors import Code, EchoFedError
 from shared.payload import Payload
 
@@ -17,7 +21,7 @@ REQUEST = "query.features"
 MAX_REPLY_BYTES = 256 * 1024 * 1024
 """A site answers with as many exports as fit, at least one, and is asked again for the others."""
 Pair = tuple[str, str]
-"""Dataset and expert."""
+"""Dataset and expert, or ``STATISTICS`` for all experts at once."""
 
 
 def collect_features(current: Round, roll: Roll, experts: Sequence[str]) -> None:
@@ -32,7 +36,7 @@ def collect_features(current: Round, roll: Roll, experts: Sequence[str]) -> None
     left = _missing(current, roll, experts)
     while left:
         requests = {
-            site: _request(current, pairs, cards, roll.received[site])
+            site: _request(current, pairs, experts, cards, roll.received[site])
             for site, pairs in left.items()
         }
         settled: dict[str, tuple[Pair, ...]] = {}
@@ -47,7 +51,8 @@ def collect_features(current: Round, roll: Roll, experts: Sequence[str]) -> None
 
         current.collect(REQUEST, requests, take)
         for site, pairs in settled.items():
-            roll.note_received(site, (cards[expert].weights_sha256 for _, expert in left[site]))
+            sent = _needed(left[site], experts)
+            roll.note_received(site, (cards[expert].weights_sha256 for expert in sent))
             log.info("site %s settled %d of %d exports", site, len(pairs), len(left[site]))
         left = _remaining(left, settled)
 
@@ -55,11 +60,12 @@ def collect_features(current: Round, roll: Roll, experts: Sequence[str]) -> None
 def _missing(current: Round, roll: Roll, experts: Sequence[str]) -> dict[str, tuple[Pair, ...]]:
     wanted: dict[str, tuple[Pair, ...]] = {}
     for row in current.centre.state.announcements():
-        if row.site not in roll.offers or "rows" not in row.artefacts:
+        if row.site not in roll.offers or not {"rows", STATISTICS}.intersection(row.artefacts):
             continue
         name = f"{row.site}/{row.dataset}"
         lacking = current.centre.bank.lacks({name: row.hash}, experts).get(name, ())
-        pairs = tuple((row.dataset, expert) for expert in lacking)
+        asked = lacking if "rows" in row.artefacts else (STATISTICS,) * bool(lacking)
+        pairs = tuple((row.dataset, expert) for expert in asked)
         if pairs:
             wanted[row.site] = wanted.get(row.site, ()) + pairs
     return wanted
@@ -77,10 +83,20 @@ def _remaining(
     return {site: pairs for site, pairs in rest.items() if pairs}
 
 
+def _needed(pairs: Sequence[Pair], experts: Sequence[str]) -> tuple[str, ...]:
+    """The experts that a site must run; all of them for statistics."""
+    named = {expert for _, expert in pairs}
+    return tuple(sorted(experts if STATISTICS in named else named))
+
+
 def _request(
-    current: Round, pairs: Sequence[Pair], cards: Mapping[str, ExpertCard], received: frozenset[str]
+    current: Round,
+    pairs: Sequence[Pair],
+    experts: Sequence[str],
+    cards: Mapping[str, ExpertCard],
+    received: frozenset[str],
 ) -> Payload:
-    needed = [cards[name] for name in sorted({expert for _, expert in pairs})]
+    needed = [cards[name] for name in _needed(pairs, experts)]
     return Payload(
         {
             "pairs": [list(pair) for pair in pairs],
@@ -106,7 +122,7 @@ def _take(
     ]
     for name, data in reply.blobs.items():
         try:
-            pair = _store(current, site, data, asked, cards)
+            pair = _store(current, site, name, data, asked, cards)
         except EchoFedError as error:
             if error.code is Code.DISK_FULL:
                 raise
@@ -122,12 +138,14 @@ def _take(
 def _store(
     current: Round,
     site: str,
+    name: str,
     data: bytes,
     asked: Sequence[Pair],
     cards: Mapping[str, ExpertCard],
 ) -> Pair:
-    card = read_export(data).card
-    pair = (card.dataset, card.expert)
+    is_condensed = name.endswith(f"/{STATISTICS}")
+    card = read_statistics(data).card if is_condensed else read_export(data).card
+    pair = (card.dataset, STATISTICS if isinstance(card, StatisticsCard) else card.expert)
     announced = {
         row.dataset: row.hash for row in current.centre.state.announcements() if row.site == site
     }
@@ -143,5 +161,6 @@ def _store(
             f"site {site!r} sent an export of {card.dataset!r} that nobody asked for",
             "it was dropped; what is stored stays",
         )
-    current.centre.bank.add(data, cards, now=current.clock())
+    bank = current.centre.bank
+    (bank.statistics if is_condensed else bank).add(data, cards, now=current.clock())
     return pair

@@ -7,11 +7,22 @@ from pathlib import Path
 
 from shared.echo.expert import ExpertCard
 from shared.echo.features import FeatureExport
+from shared.echo.manifest import DatasetManifest
+from shared.echo.statistics import STATISTICS
 from shared.errors import Code, EchoFedError
 from shared.payload import Payload
+from site_client.condense import condense
+from site_client.egress import minimum_patients
 from site_client.evaluate import open_expert
 from site_client.extract import extract
-from site_client.rounds.desk import Desk, expect_body, keep_experts, open_desk, refusal
+from site_client.rounds.desk import (
+    POLICY_FILE,
+    Desk,
+    expect_body,
+    keep_experts,
+    open_desk,
+    refusal,
+)
 from site_client.rounds.exports import kept_export
 
 log = logging.getLogger(__name__)
@@ -20,7 +31,8 @@ log = logging.getLogger(__name__)
 def answer(config: Path, request: Payload) -> Payload:
     """Send as many of the exports asked for as fit into a reply, at least one; name the others.
 
-    Every expert that came along is kept; every export passes the door by itself.
+    Every expert that came along is kept; every export passes the door by itself. A pair of a
+    dataset and ``STATISTICS`` asks for the moments of what all experts whose cards came see in it.
     """
     desk = open_desk(config)
     pairs, max_bytes, _ = expect_body(request, "pairs", "max_bytes", "cards")
@@ -32,10 +44,15 @@ def answer(config: Path, request: Payload) -> Payload:
             left.append([dataset, expert])
             continue
         try:
-            blobs[f"{dataset}/{expert}"] = release_features(desk, str(dataset), cards, str(expert))
+            if expert == STATISTICS:
+                data = release_statistics(desk, str(dataset), cards)
+            else:
+                data = release_features(desk, str(dataset), cards, str(expert))
         except EchoFedError as error:
             log.warning("export not sent: %s", error)
             refused.append(refusal(error, dataset=str(dataset), expert=str(expert)))
+            continue
+        blobs[f"{dataset}/{expert}"] = data
     return Payload({"receipt": desk.receipt(refused=refused, left=left)}, blobs)
 
 
@@ -43,9 +60,24 @@ def release_features(
     desk: Desk, dataset: str, cards: Mapping[str, ExpertCard], expert: str
 ) -> bytes:
     """What an expert sees in a dataset of this site, through the door."""
+    manifest = desk.store.manifest(dataset)
+    return desk.egress.release_export(_export(desk, manifest, cards, expert), manifest)
+
+
+def release_statistics(desk: Desk, dataset: str, cards: Mapping[str, ExpertCard]) -> bytes:
+    """Moments of what all these experts see in a dataset of this site, through the door."""
+    manifest = desk.store.manifest(dataset)
+    exports = [_export(desk, manifest, cards, expert) for expert in cards]
+    minimum = minimum_patients(desk.store.root / POLICY_FILE, dataset)
+    statistics = condense(exports, minimum=minimum, created=_now())
+    return desk.egress.release_statistics(statistics, manifest)
+
+
+def _export(
+    desk: Desk, manifest: DatasetManifest, cards: Mapping[str, ExpertCard], expert: str
+) -> FeatureExport:
     if expert not in cards:
         raise EchoFedError(Code.EXPERT_UNKNOWN, f"no card of expert {expert!r} came along")
-    manifest = desk.store.manifest(dataset)
     settings = desk.settings.extract
 
     def make() -> FeatureExport:
@@ -55,9 +87,12 @@ def release_features(
             open_expert(desk.store, expert),
             settings,
             policy_version=desk.policy_revision,
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            created=_now(),
         )
 
     variant = f"{settings.passes}-{desk.policy_revision}"
-    export = kept_export(desk.store, manifest.content_hash(), cards[expert], variant, make)
-    return desk.egress.release_export(export, manifest)
+    return kept_export(desk.store, manifest.content_hash(), cards[expert], variant, make)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -9,8 +9,11 @@ import pytest
 
 from shared.echo.features import FeatureExport, read_export
 from shared.echo.manifest import DatasetManifest
+from shared.echo.statistics import StatisticsExport, read_statistics
 from shared.errors import Code, EchoFedError
+from shared.files import sha256_hex
 from shared.ledger import Ledger
+from site_client.condense import condense
 from site_client.egress import Egress
 from site_client.policy import DatasetPolicy, Policy, load_policy, save_policy
 
@@ -147,3 +150,103 @@ def test_a_policy_reads_back_and_refuses_unknown_keys(tmp_path: Path) -> None:
     with pytest.raises(EchoFedError) as caught:
         load_policy(tmp_path / "policy.yaml")
     assert caught.value.code is Code.CONFIG_UNKNOWN_KEY
+
+
+STATISTICS_ONLY = CONSENT.model_copy(update={"artefacts": ("statistics",)})
+
+
+def statistics_of(feature_export: FeatureExport, minimum: int = 5) -> StatisticsExport:
+    """Of eighteen patients and both labels in every part, as the manifest has them."""
+    num = 144
+    generator = np.random.default_rng(0)
+    patient_N = np.arange(num) // 8
+    many = FeatureExport(
+        replace(feature_export.card, num_rows=num),
+        frame_N=np.arange(num, dtype=np.int64),
+        patient_N=patient_N.astype(np.int32),
+        clip_N=(np.arange(num) // 4).astype(np.int32),
+        label_N=(np.arange(num) // 4 % 2).astype(np.int16),
+        split_N=(patient_N % 3).astype(np.int8),
+        pass_N=np.zeros(num, np.int8),
+        features_ND=generator.normal(size=(num, 6)).astype(np.float16),
+        logits_NC=generator.normal(size=(num, 2)).astype(np.float32),
+        discrepancy_NL=generator.normal(size=(num, 3)).astype(np.float32),
+    )
+    return condense([many], minimum=minimum, created="2026-01-01")
+
+
+def test_statistics_leave_where_rows_may_not(
+    tmp_path: Path, manifest: DatasetManifest, feature_export: FeatureExport
+) -> None:
+    egress, ledger = door(tmp_path, STATISTICS_ONLY)
+    data = egress.release_statistics(statistics_of(feature_export), manifest)
+    assert read_statistics(data).moments.num_patients_SK.tolist() == [[6, 6], [6, 6]]
+    with pytest.raises(EchoFedError) as caught:
+        egress.release_export(feature_export, manifest)
+    assert caught.value.code is Code.EGRESS_DENIED
+    sent, refused = ledger.entries()
+    assert (sent.kind, sent.body["artefact"]) == ("egress.sent", "statistics")
+    assert sent.body["sha256"] == sha256_hex(data)
+    assert (refused.kind, refused.body["artefact"]) == ("egress.refused", "rows")
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"artefacts": ("rows",)}, Code.EGRESS_DENIED),
+        ({"purposes": ("evaluation",)}, Code.EGRESS_DENIED),
+        ({"expires": date(2020, 1, 1)}, Code.POLICY_EXPIRED),
+        ({"minimum_patients_per_view": 7}, Code.TOO_FEW_PATIENTS),
+    ],
+)
+def test_statistics_against_the_policy_are_refused_and_recorded(
+    tmp_path: Path,
+    manifest: DatasetManifest,
+    feature_export: FeatureExport,
+    changes: dict[str, object],
+    code: Code,
+) -> None:
+    egress, ledger = door(tmp_path, STATISTICS_ONLY.model_copy(update=changes))
+    with pytest.raises(EchoFedError) as caught:
+        egress.release_statistics(statistics_of(feature_export), manifest)
+    assert caught.value.code is code
+    (entry,) = ledger.entries()
+    assert (entry.kind, entry.body["artefact"]) == ("egress.refused", "statistics")
+
+
+def test_statistics_of_a_label_that_the_manifest_has_too_few_of_are_refused(
+    tmp_path: Path, manifest: DatasetManifest, feature_export: FeatureExport
+) -> None:
+    rare = tuple(c for c in manifest.clips if c.label == "4CH" or c.patient == "patient0")
+    few = replace(manifest, clips=rare)
+    told = statistics_of(feature_export)
+    told = replace(told, card=replace(told.card, dataset_hash=few.content_hash()))
+    egress, _ = door(tmp_path, STATISTICS_ONLY)
+    with pytest.raises(EchoFedError) as caught:
+        egress.release_statistics(told, few)
+    assert caught.value.code is Code.TOO_FEW_PATIENTS
+
+
+def test_statistics_of_a_changed_dataset_a_foreign_word_or_nothing_are_refused(
+    tmp_path: Path, manifest: DatasetManifest, feature_export: FeatureExport
+) -> None:
+    egress, _ = door(tmp_path, STATISTICS_ONLY)
+    told = statistics_of(feature_export)
+    stale = replace(told, card=replace(told.card, dataset_hash="other"))
+    with pytest.raises(EchoFedError, match="changed"):
+        egress.release_statistics(stale, manifest)
+    named = replace(told, card=replace(told.card, labels=("4CH", "DOE^JANE")))
+    with pytest.raises(EchoFedError, match="vocabulary"):
+        egress.release_statistics(named, manifest)
+    with pytest.raises(EchoFedError) as caught:
+        egress.release_statistics(statistics_of(feature_export, minimum=7), manifest)
+    assert caught.value.code is Code.TOO_FEW_PATIENTS
+
+
+def test_figures_leave_where_statistics_may(tmp_path: Path, manifest: DatasetManifest) -> None:
+    egress, _ = door(tmp_path, STATISTICS_ONLY)
+    assert egress.release_metrics({"dataset": "demo", "macro_f1": 0.5}, manifest)
+    nothing = CONSENT.model_copy(update={"artefacts": ("expert_weights",)})
+    with pytest.raises(EchoFedError) as caught:
+        door(tmp_path, nothing)[0].release_metrics({"dataset": "demo"}, manifest)
+    assert caught.value.code is Code.EGRESS_DENIED

@@ -5,11 +5,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
-from aggregator.feature_bank import JoinedRows
-from aggregator.fusion.evaluate import fuse_rows, macro_score, score_rows
+from aggregator.feature_bank import JoinedRows, select_rows
+from aggregator.fusion.evaluate import fuse_rows, is_scored, macro_score, score_rows
 from aggregator.fusion.report import compare
+from aggregator.fusion.rows import by_expert, drop_experts, training_rows
 from aggregator.fusion.train import FusionTrials, Provenance, train_fusions
+from aggregator.fusion.translate import without_experts
 from aggregator.settings import FusionSettings
 from shared.echo.expert import FusionVariant, read_fusion_card
 from shared.echo.manifest import SPLITS
@@ -225,3 +228,42 @@ def test_a_variant_that_is_not_trained_cannot_be_served() -> None:
     with pytest.raises(EchoFedError) as refused:
         build_settings(FusionSettings, {"variants": ["sum"], "serve": "attention"})
     assert refused.value.code == Code.CONFIG_INVALID
+
+
+@pytest.mark.parametrize("kind", ["joined", "incomplete"])
+def test_dropping_experts_leaves_an_owner_of_a_covered_view(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    joined: JoinedRows = request.getfixturevalue(kind)
+    fusion = ScoreFusion(joined.blocks, "sum")
+    rows = training_rows(joined, fusion.views, balance=True)
+    dropped = drop_experts(rows, fusion, 0.7, torch.Generator().manual_seed(0))
+    again = drop_experts(rows, fusion, 0.7, torch.Generator().manual_seed(0))
+    assert dropped.available_NE is not None
+    assert again.available_NE is not None
+    assert torch.equal(dropped.available_NE, again.available_NE)
+    if rows.available_NE is not None:
+        assert not (dropped.available_NE & ~rows.available_NE).any()
+    inputs = by_expert(fusion, dropped.features, dropped.logits, dropped.evidence)
+    told_NV = fusion(*inputs, dropped.available_NE).log_probabilities_NV
+    covered_NV = told_NV.masked_fill(~dropped.is_target_NV, -torch.inf)
+    assert covered_NV.logsumexp(dim=1).isfinite().all()
+    assert 0.2 < dropped.available_NE.float().mean() < 0.8
+
+
+def test_a_fusion_trained_with_dropout_bears_a_missing_expert_better(joined: JoinedRows) -> None:
+    def certainty(dropout: float) -> float:
+        settings = FusionSettings(
+            variants=("sum",), epochs=15, threads=1, expert_dropout=dropout, patience=15
+        )
+        trained = train_fusions(joined, settings, Provenance("")).best
+        told = []
+        for place in range(3):
+            for rows in joined.datasets:
+                cut = without_experts(select_rows(rows, is_scored(rows, "test")), [place])
+                told_NV = fuse_rows(trained.fusion, cut).log_probabilities_NV
+                column_K = [trained.card.views.index(label) for label in rows.labels]
+                told.append(told_NV[np.arange(len(told_NV)), np.array(column_K)[cut.label_N]])
+        return float(np.maximum(np.concatenate(told), -30.0).mean())
+
+    assert certainty(0.2) > certainty(0.0)

@@ -14,8 +14,11 @@ from aggregator.rounds.collect_experts import collect_experts
 from aggregator.rounds.collect_features import collect_features
 from aggregator.rounds.describe import Roll, describe
 from aggregator.rounds.round import Round
+from aggregator.withdrawal import withdraw
 from shared.echo.features import FeatureExport, read_export
+from shared.echo.statistics import StatisticsExport, read_statistics
 from shared.errors import Code, EchoFedError
+from shared.ledger import Ledger
 from shared.payload import Payload
 from site_client.policy import DatasetPolicy
 
@@ -253,3 +256,96 @@ def test_a_full_disk_ends_the_round_and_loses_nothing(
     assert len(pairs(federation)) == 1
     collect(federation, roll)
     assert pairs(federation) == ALL_PAIRS
+
+
+STATISTICS_ONLY = DatasetPolicy(
+    purposes=("fusion", "evaluation"),
+    recipients=("echofed",),
+    artefacts=("statistics", "expert_weights"),
+    minimum_patients_per_view=2,
+)
+
+
+def test_a_site_that_lets_no_rows_go_sends_statistics_of_all_experts(federation) -> None:
+    federation.sites["south"].allow(STATISTICS_ONLY)
+    current = federation.round()
+    roll = describe(current)
+    collect_experts(current, roll)
+    collect(federation, roll)
+    assert pairs(federation) == {("north", "north"), ("north", "south")}
+    (entry,) = federation.centre.bank.statistics.entries()
+    assert entry.name == "south/echo"
+    assert set(entry.experts) == set(active_experts(federation.centre))
+    store = federation.sites["south"].store
+    sent = [e.body for e in Ledger(store.ledger_path).entries() if e.kind == "egress.sent"]
+    assert "rows" not in {body["artefact"] for body in sent}
+    arrived = [e.body for e in federation.centre.ledger.entries() if e.kind == "export.arrived"]
+    assert (entry.sha256, entry.num_bytes) in {(body["sha256"], body["bytes"]) for body in arrived}
+    collect(federation, roll)
+    assert federation.asked_of("south").count("query.features") == 1
+
+
+def test_a_new_expert_is_told_of_by_statistics_of_all(federation) -> None:
+    federation.sites["south"].allow(STATISTICS_ONLY)
+    assert federation.increment()["refused"] == []
+    federation.sites["north"].train(seed=9)
+    outcome = federation.increment()
+    experts = active_experts(federation.centre)
+    assert set(federation.centre.bank.statistics.entries()[-1].experts) == set(experts)
+    assert outcome["refused"] == []
+    joined = federation.centre.bank.join(experts)
+    assert joined.missing == {}
+    assert [one.card.dataset for one in joined.statistics] == ["echo"]
+    assert [one["site"] for one in outcome["at_sites"]] == ["north", "south"]
+
+
+def test_statistics_of_a_withdrawn_dataset_and_of_its_expert_go(federation) -> None:
+    federation.sites["south"].allow(STATISTICS_ONLY)
+    federation.increment()
+    centre = federation.centre
+    (entry,) = centre.bank.statistics.entries()
+    withdraw(centre, "north/echo", actor="ada", clock=federation.round().clock)
+    assert entry.sha256 not in centre.bank.files()
+    assert centre.bank.statistics.entries() == ()
+
+
+def with_mean(export: StatisticsExport) -> StatisticsExport:
+    mean_SKM = export.moments.mean_SKM * np.nan
+    return replace(export, moments=replace(export.moments, mean_SKM=mean_SKM))
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (with_mean, Code.FEATURES_NOT_FINITE),
+        (lambda e: replace(e, card=replace(e.card, dataset_hash="0")), Code.IDENTITY_MISMATCH),
+        (
+            lambda e: replace(e, card=replace(e.card, expert_sha256=("0",) * 2)),
+            Code.FEATURES_INVALID,
+        ),
+    ],
+)
+def test_bad_statistics_are_refused_by_code(federation, change: Any, code: Code) -> None:
+    federation.sites["south"].allow(STATISTICS_ONLY)
+
+    def tamper(reply: Payload) -> Payload:
+        changed = {n: change(read_statistics(data)).to_bytes() for n, data in reply.blobs.items()}
+        return replace(reply, blobs=changed)
+
+    federation.tampers["south", "query.features"] = tamper
+    current = federation.round()
+    roll = describe(current)
+    collect_experts(current, roll)
+    assert [one["code"] for one in collect(federation, roll).tally.refused] == [int(code)]
+    assert federation.centre.bank.statistics.entries() == ()
+
+
+def test_a_site_of_too_few_patients_sends_no_statistics(federation) -> None:
+    few = STATISTICS_ONLY.model_copy(update={"minimum_patients_per_view": 3})
+    federation.sites["south"].allow(few)
+    current = federation.round()
+    roll = describe(current)
+    collect_experts(current, roll)
+    current = collect(federation, roll)
+    assert int(Code.TOO_FEW_PATIENTS) in {one["code"] for one in current.tally.refused}
+    assert federation.centre.bank.statistics.entries() == ()
