@@ -122,15 +122,15 @@ def train_fusions(
         whole = with_stand_ins(joined)
         seen = project(whole) if joined.statistics else whole
         held_out = held_out_rows(seen)
-        fill = with_translations if settings.translate_missing else _as_they_are
-        rows = training_rows(fill(seen), views, balance=settings.balance_datasets)
+        rows = training_rows(_fill(seen, settings), views, balance=settings.balance_datasets)
         trained: dict[FusionVariant, TrainedFusion] = {}
         for variant in settings.variants:
             fusion: FusionModel
             reached: tuple[tuple[float, float], tuple[float, ...]]
             if variant == "ridge":
                 chosen_by = held_out_rows(whole)
-                fusion = fit_union_head(fill(joined), chosen_by, balance=settings.balance_datasets)
+                told = _fill(joined, settings)
+                fusion = fit_union_head(told, chosen_by, balance=settings.balance_datasets)
                 fitted = _validate(fusion, chosen_by)
                 reached = fitted, (fitted[0],)
             else:
@@ -151,8 +151,9 @@ def train_fusions(
     return FusionTrials(trained, best if settings.serve == "best" else settings.serve)
 
 
-def _as_they_are(joined: JoinedRows) -> JoinedRows:
-    return joined
+def _fill(joined: JoinedRows, settings: FusionSettings) -> JoinedRows:
+    """The datasets, with translations of missing blocks where the settings ask for them."""
+    return with_translations(joined) if settings.translate_missing else joined
 
 
 def _train(
