@@ -10,6 +10,9 @@ from aggregator.feature_bank import DatasetRows
 from aggregator.fusion.evaluate import fuse_rows
 from aggregator.fusion.fit import fit_union_head
 from aggregator.fusion.rows import held_out_rows
+from aggregator.fusion.train import Provenance, train_fusions
+from aggregator.settings import FusionSettings
+from shared.echo.expert import FusionVariant
 from shared.models.fusion_weights import FusionModel
 
 
@@ -32,3 +35,29 @@ class FusedTeller:
 def fit_ridge_fusion(stage: Stage) -> Teller:
     """The closed form over all features."""
     return FusedTeller(fit_union_head(stage.joined, held_out_rows(stage.joined), balance=True))
+
+
+def train_sum(stage: Stage) -> Teller:
+    """The paper's plain sum."""
+    return _train(stage, "sum")
+
+
+def train_attention(stage: Stage) -> Teller:
+    """The paper's gate over features."""
+    return _train(stage, "attention")
+
+
+def train_discrepancy(stage: Stage) -> Teller:
+    """The paper's gate over discrepancies."""
+    return _train(stage, "discrepancy")
+
+
+def train_blend(stage: Stage) -> Teller:
+    """The mean of the plain sum and two closed forms."""
+    return _train(stage, "blend")
+
+
+def _train(stage: Stage, variant: FusionVariant) -> FusedTeller:
+    # One thread: waiting threads would count as CPU seconds.
+    settings = FusionSettings(variants=(variant,), serve=variant, seed=stage.seed, threads=1)
+    return FusedTeller(train_fusions(stage.joined, settings, Provenance("")).best.fusion)

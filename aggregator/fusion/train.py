@@ -8,12 +8,14 @@ validation state kept. Departures: the loss is the marginal one for labels that 
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from aggregator.feature_bank import DatasetRows, JoinedRows
+from aggregator.fusion.blend import fit_blend, fit_blend_head
 from aggregator.fusion.calibrate import abstain_threshold
 from aggregator.fusion.evaluate import fuse_rows, macro_score, score_rows
 from aggregator.fusion.fit import fit_union_head
@@ -115,20 +117,10 @@ def train_fusions(
     try:
         held_out = held_out_rows(joined)
         rows = training_rows(joined, views, balance=settings.balance_datasets)
+        lesson = _Lesson(joined, rows, held_out, settings, progress, warm_start)
         trained: dict[FusionVariant, TrainedFusion] = {}
         for variant in settings.variants:
-            fusion: FusionModel
-            reached: tuple[tuple[float, float], tuple[float, ...]]
-            if variant == "ridge":
-                fusion = fit_union_head(joined, held_out, balance=settings.balance_datasets)
-                fitted = _validate(fusion, held_out)
-                reached = fitted, (fitted[0],)
-            else:
-                fusion = ScoreFusion(joined.blocks, variant, seed=settings.seed)
-                fit_scales(fusion, rows)
-                if warm_start is not None:
-                    copy_shared(warm_start, fusion)
-                reached = _train(fusion, rows, held_out, settings=settings, progress=progress)
+            fusion, reached = _LEARNERS[variant](lesson)
             trained[variant] = _finish(
                 fusion, reached, joined, settings=settings, provenance=provenance
             )
@@ -137,6 +129,61 @@ def train_fusions(
     # A proper score: a few validation clips tell variants apart by it, by macro-F1 hardly ever.
     best = max(trained, key=lambda variant: trained[variant].certainty)
     return FusionTrials(trained, best if settings.serve == "best" else settings.serve)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Lesson:
+    """All that a variant is learnt from; ``rows`` are for training, ``held_out`` to validate."""
+
+    joined: JoinedRows
+    rows: TrainRows
+    held_out: Sequence[DatasetRows]
+    settings: FusionSettings
+    progress: Progress | None
+    warm_start: FusionModel | None
+
+
+_Reached = tuple[tuple[float, float], tuple[float, ...]]
+"""Validation macro score and certainty of what is kept, and the macro score after each epoch."""
+
+
+def _learn_score(lesson: _Lesson, *, variant: FusionVariant) -> tuple[ScoreFusion, _Reached]:
+    fusion = ScoreFusion(lesson.joined.blocks, variant, seed=lesson.settings.seed)
+    fit_scales(fusion, lesson.rows)
+    if lesson.warm_start is not None:
+        copy_shared(lesson.warm_start, fusion)
+    return fusion, _train(
+        fusion,
+        lesson.rows,
+        lesson.held_out,
+        settings=lesson.settings,
+        progress=lesson.progress,
+    )
+
+
+def _learn_ridge(lesson: _Lesson) -> tuple[FusionModel, _Reached]:
+    balance = lesson.settings.balance_datasets
+    fusion = fit_union_head(lesson.joined, lesson.held_out, balance=balance)
+    fitted = _validate(fusion, lesson.held_out)
+    return fusion, (fitted, (fitted[0],))
+
+
+def _learn_blend(lesson: _Lesson) -> tuple[FusionModel, _Reached]:
+    balance = lesson.settings.balance_datasets
+    head = fit_blend_head(lesson.joined, lesson.held_out, balance=balance)  # refuses bad features
+    score, _ = _learn_score(lesson, variant="sum")
+    fusion = fit_blend(score, head, lesson.held_out)
+    fitted = _validate(fusion, lesson.held_out)
+    return fusion, (fitted, (fitted[0],))
+
+
+_LEARNERS: dict[FusionVariant, Callable[[_Lesson], tuple[FusionModel, _Reached]]] = {
+    "sum": partial(_learn_score, variant="sum"),
+    "attention": partial(_learn_score, variant="attention"),
+    "discrepancy": partial(_learn_score, variant="discrepancy"),
+    "ridge": _learn_ridge,
+    "blend": _learn_blend,
+}
 
 
 def _train(
