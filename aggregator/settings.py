@@ -14,7 +14,7 @@ Positive = Annotated[int, Field(gt=0)]
 class FusionSettings(Settings):
     """How the fusion is trained (Bransby et al. 2024, arXiv 2407.21577, unless stated)."""
 
-    variants: tuple[FusionVariant, ...] = ("sum", "attention", "discrepancy", "ridge")
+    variants: tuple[FusionVariant, ...] = ("sum", "attention", "discrepancy", "ridge", "blend")
     """Variants that are trained and compared."""
     serve: FusionVariant | Literal["best"] = "best"
     """Which becomes the candidate; best: the highest mean log-probability in validation."""

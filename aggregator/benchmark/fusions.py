@@ -11,6 +11,9 @@ from aggregator.fusion.evaluate import fuse_rows
 from aggregator.fusion.fit import fit_union_head
 from aggregator.fusion.moments import condense_datasets
 from aggregator.fusion.rows import held_out_rows
+from aggregator.fusion.train import Provenance, train_fusions
+from aggregator.settings import FusionSettings
+from shared.echo.expert import FusionVariant
 from shared.evidence.rows import MIN_PATIENTS
 from shared.models.fusion_weights import FusionModel
 
@@ -41,3 +44,29 @@ def fit_ridge_fusion_by_statistics(stage: Stage) -> Teller:
     names = [rows.name for rows in stage.joined.datasets]
     told = condense_datasets(stage.joined, names, minimum=MIN_PATIENTS)
     return FusedTeller(fit_union_head(told, held_out_rows(told), balance=True))
+
+
+def train_sum(stage: Stage) -> Teller:
+    """The paper's plain sum."""
+    return _train(stage, "sum")
+
+
+def train_attention(stage: Stage) -> Teller:
+    """The paper's gate over features."""
+    return _train(stage, "attention")
+
+
+def train_discrepancy(stage: Stage) -> Teller:
+    """The paper's gate over discrepancies."""
+    return _train(stage, "discrepancy")
+
+
+def train_blend(stage: Stage) -> Teller:
+    """The mean of the plain sum and two closed forms."""
+    return _train(stage, "blend")
+
+
+def _train(stage: Stage, variant: FusionVariant) -> FusedTeller:
+    # One thread: waiting threads would count as CPU seconds.
+    settings = FusionSettings(variants=(variant,), serve=variant, seed=stage.seed, threads=1)
+    return FusedTeller(train_fusions(stage.joined, settings, Provenance("")).best.fusion)

@@ -13,19 +13,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve
-from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 from aggregator.feature_bank import DatasetRows, JoinedRows
 from aggregator.fusion.baselines import LOG_FLOOR
+from aggregator.fusion.calibrate import best_temperature
 from aggregator.fusion.rows import held_out_rows
 from aggregator.fusion.sums import FeatureSpace, RowSums, chunks, pool, space_of, sum_datasets
-from shared.echo.label_sets import possible_views
-from shared.metrics import vocabulary_log_probabilities
 
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Candidates, in units of each column's sum of squares."""
-_LOG_TEMPERATURES = (-6.0, 4.0)  # natural logarithms; least-squares scores lie within a unit
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -185,18 +182,12 @@ def _with_temperature(
 ) -> tuple[float, LinearHead]:
     """The head at its best temperature, and the mean log-probability that it gives to labels."""
     scores = [head.scores(rows) for rows in held_out]
-    covers = [possible_views(rows, head.space.views) for rows in held_out]
 
-    def loss(logarithm: float) -> float:
-        certainties = []
-        for scores_NV, covers_KV, rows in zip(scores, covers, held_out, strict=True):
-            told_NV = _tell(scores_NV, head.has_rows_V, float(np.exp(logarithm)))
-            told_NK = vocabulary_log_probabilities(told_NV, covers_KV)
-            certainties.append(told_NK[np.arange(len(told_NK)), rows.label_N].mean())
-        return -float(np.mean(certainties))
+    def tell(temperature: float) -> list[NDArray[np.float64]]:
+        return [_tell(scores_NV, head.has_rows_V, temperature) for scores_NV in scores]
 
-    found = minimize_scalar(loss, bounds=_LOG_TEMPERATURES, method="bounded")
-    return -float(found.fun), replace(head, temperature=float(np.exp(found.x)))
+    temperature, certainty = best_temperature(tell, held_out, head.space.views)
+    return certainty, replace(head, temperature=temperature)
 
 
 def _tell(

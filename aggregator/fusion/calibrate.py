@@ -1,15 +1,48 @@
-"""From what probability on a fusion gives a verdict: a quantile over the validation clips."""
+"""What validation rows set after training: temperature, and from where on there are verdicts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
 
 from aggregator.feature_bank import DatasetRows, select_rows
 from aggregator.fusion.evaluate import fuse_rows
+from shared.echo.label_sets import possible_views
 from shared.echo.manifest import SPLITS
-from shared.metrics import by_clip
+from shared.metrics import by_clip, vocabulary_log_probabilities
 from shared.models.fusion_weights import FusionModel
+
+_LOG_TEMPERATURES = (-6.0, 4.0)  # natural logarithms; least-squares scores lie within a unit
+
+
+def best_temperature(
+    tell: Callable[[float], Sequence[NDArray[np.float64]]],
+    held_out: Sequence[DatasetRows],
+    views: Sequence[str],
+) -> tuple[float, float]:
+    """The temperature at which labels of held-out rows are most probable; datasets weigh equally.
+
+    Args:
+        tell: temperature -> log-probabilities (N, V) of every dataset.
+        held_out: labelled rows by dataset.
+        views: names of the columns.
+
+    Returns:
+        The temperature, and the mean log-probability that labels then have.
+    """
+    covers = [possible_views(rows, views) for rows in held_out]
+
+    def loss(logarithm: float) -> float:
+        certainties = []
+        told = tell(float(np.exp(logarithm)))
+        for told_NV, covers_KV, rows in zip(told, covers, held_out, strict=True):
+            told_NK = vocabulary_log_probabilities(told_NV, covers_KV)
+            certainties.append(told_NK[np.arange(len(told_NK)), rows.label_N].mean())
+        return -float(np.mean(certainties))
+
+    found = minimize_scalar(loss, bounds=_LOG_TEMPERATURES, method="bounded")
+    return float(np.exp(found.x)), -float(found.fun)
 
 
 def abstain_threshold(

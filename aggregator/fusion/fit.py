@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from aggregator.feature_bank import DatasetRows, JoinedRows
-from aggregator.fusion.analytic import LinearHead, choose_head, fit_ridge
+from aggregator.fusion.analytic import Fit, LinearHead, choose_head, fit_ridge
 from aggregator.fusion.sums import space_of, sum_datasets
 from shared.echo.expert import Block
 from shared.echo.label_sets import possible_views
 from shared.echo.statistics import projection
 from shared.evidence.energy import Energy
+from shared.models.blend import Blend
 from shared.models.union_head import UnionHead
 
 _NO_ROWS = -1e3  # logit of a view without a training row
@@ -25,7 +26,11 @@ _ROUNDING = 1e-5  # deviation that float32 evidence (in deviations) and energy (
 
 
 def fit_union_head(
-    joined: JoinedRows, held_out: Sequence[DatasetRows], *, balance: bool
+    joined: JoinedRows,
+    held_out: Sequence[DatasetRows],
+    *,
+    balance: bool,
+    fits: Sequence[Fit] = (fit_ridge,),
 ) -> UnionHead:
     """Fit on the training rows; ridge, temperature and id scores on the validation rows.
 
@@ -33,23 +38,27 @@ def fit_union_head(
         joined: rows of all datasets.
         held_out: labelled validation rows by dataset.
         balance: give every dataset the same total weight.
+        fits: closed forms, each at its own ridge and temperature; the mean of their logits counts.
 
     Raises:
         EchoFedError: FRAMES_MISSING where fewer than two views have training rows,
-            FEATURES_NOT_FINITE.
+            FEATURES_NOT_FINITE, FEATURES_INVALID where no feature varies.
     """
     space = space_of(joined)
     sums = sum_datasets(joined, space)
-    head = choose_head(fit_ridge, sums, held_out, space, balance=balance)
+    parts = [
+        _head_weights(choose_head(fit, sums, held_out, space, balance=balance)) for fit in fits
+    ]
     fusion = UnionHead(joined.blocks)
     windows = fusion.named_weights()
-    for name, values in _head_weights(head).items():
+    for name in parts[0]:
+        values = np.mean([part[name] for part in parts], axis=0)
         windows[name].copy_(torch.from_numpy(values))
     fit_id_scores(fusion, held_out)
     return fusion.eval()
 
 
-def fit_id_scores(fusion: UnionHead, held_out: Sequence[DatasetRows]) -> None:
+def fit_id_scores(fusion: UnionHead | Blend, held_out: Sequence[DatasetRows]) -> None:
     """Fit the id scores in place, each expert by itself, on labelled validation rows."""
     windows = fusion.named_weights()
     for place, block in enumerate(fusion.blocks):

@@ -24,6 +24,7 @@ from shared.echo.ontology import load_ontology
 from shared.errors import EchoFedError
 from shared.evidence import EVIDENCE
 from shared.evidence.rows import Evidence
+from shared.models.blend import Blend
 from shared.models.fused import union_views
 from shared.models.fusion_weights import FusionModel, copy_shared
 from shared.models.union_head import UnionHead
@@ -89,9 +90,9 @@ def scorecard(
 
     The fused scalar and the nearest evidence are asked with one expert after the other taken out,
     as if its scanner had never been seen: its datasets are then foreign and those of the others
-    home. Id scores of ``ridge`` are fitted again without those datasets; a trained gate has seen
-    them, so its figures are too good. The same holds for an expert's own id score, which was
-    fitted with validation rows of all datasets.
+    home. Id scores of ``ridge`` and ``blend`` are fitted again without those datasets; a trained
+    gate has seen them, so its figures are too good. The same holds for an expert's own id score,
+    which was fitted with validation rows of all datasets.
 
     Args:
         joined: rows of all datasets, experts in the order of the fusions' blocks.
@@ -140,11 +141,12 @@ def separation(home_N: NDArray[np.float64], foreign_N: NDArray[np.float64]) -> S
 def fused_id_scalar(fusion: FusionModel, id_scores_NE: NDArray[np.float64]) -> NDArray[np.float64]:
     """How much at home a fusion is in each frame (N): 1 - p(none of the experts is).
 
-    Id scores of ``ridge`` are independent chances that an expert's own answer is right, so that
-    p(none) is the product of 1 - A_e. Those of a softmax gate sum to one and have no "none": the
-    largest is taken, which says how decided the gate is, not whether any expert is at home.
+    Id scores of ``ridge`` and ``blend`` are independent chances that an expert's own answer is
+    right, so that p(none) is the product of 1 - A_e. Those of a softmax gate sum to one and have
+    no "none": the largest is taken, which says how decided the gate is, not whether any expert is
+    at home.
     """
-    if isinstance(fusion, UnionHead):
+    if isinstance(fusion, UnionHead | Blend):
         some_N: NDArray[np.float64] = 1.0 - np.prod(1.0 - id_scores_NE, axis=1)
         return some_N
     largest_N: NDArray[np.float64] = id_scores_NE.max(axis=1)
@@ -190,7 +192,7 @@ def _tell_without(
     home = {name for other in others for name in homes.get(joined.blocks[other].expert, ())}
     known = [rows for rows in joined.datasets if rows.name in home]
     asked = {
-        variant: _refit(fusion, known) if isinstance(fusion, UnionHead) else fusion
+        variant: _refit(fusion, known) if isinstance(fusion, UnionHead | Blend) else fusion
         for variant, fusion in fusions.items()
         if fusion.has_id_scores
     }
@@ -217,9 +219,9 @@ def _without(rows: DatasetRows, place: int) -> DatasetRows:
     return replace(rows, available=tuple(available))
 
 
-def _refit(fusion: UnionHead, known: Sequence[DatasetRows]) -> UnionHead:
+def _refit(fusion: UnionHead | Blend, known: Sequence[DatasetRows]) -> UnionHead | Blend:
     """The same head, its id scores fitted on the validation rows of the known datasets alone."""
-    again = UnionHead(fusion.blocks)
+    again = type(fusion)(fusion.blocks)
     copy_shared(fusion, again)
     marked = [(rows, is_scored(rows, "val")) for rows in known]
     fit_id_scores(again, [select_rows(rows, keep_N) for rows, keep_N in marked if keep_N.any()])

@@ -189,7 +189,8 @@ def pool(sums: Sequence[RowSums], space: FeatureSpace, *, balance: bool) -> Pool
         balance: give every dataset the same total weight.
 
     Raises:
-        EchoFedError: FRAMES_MISSING where fewer than two views have rows.
+        EchoFedError: FRAMES_MISSING where fewer than two views have rows, FEATURES_INVALID where
+            no column varies.
     """
     held = [one for one in sums if one.num_V.any()]
     if np.count_nonzero(sum((one.num_V for one in held), np.zeros(1))) < 2:
@@ -212,12 +213,19 @@ def pool(sums: Sequence[RowSums], space: FeatureSpace, *, balance: bool) -> Pool
         shift_DD = one.num_V.sum() * np.outer(about_D, about_D)
         scatter_DD += weight * (one.gram_DD - cross_DD - cross_DD.T + shift_DD)
         moment_DV += weight * (one.sum_VD - np.outer(one.num_V, about_D)).T
+    varies_D = np.diagonal(scatter_DD) > _ROUNDING * square_D
+    if not varies_D.any():
+        raise EchoFedError(
+            Code.FEATURES_INVALID,
+            "the features of all experts are constant over the training rows",
+            "retrain the experts; they tell no frame from another",
+        )
     return PooledSums(
         mean_D=mean_D,
         num_V=np.sum([weight * one.num_V for weight, _, one in parts], axis=0),
         moment_DV=moment_DV,
         scatter_DD=scatter_DD,
-        varies_D=np.diagonal(scatter_DD) > _ROUNDING * square_D,
+        varies_D=varies_D,
     )
 
 

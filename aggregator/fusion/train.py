@@ -8,12 +8,14 @@ validation state kept. Departures: the loss is the marginal one for labels that 
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from aggregator.feature_bank import DatasetRows, JoinedRows
+from aggregator.fusion.blend import fit_blend, fit_blend_head
 from aggregator.fusion.calibrate import abstain_threshold
 from aggregator.fusion.evaluate import fuse_rows, macro_score, score_rows
 from aggregator.fusion.fit import fit_union_head
@@ -30,7 +32,7 @@ from aggregator.fusion.rows import (
 )
 from aggregator.fusion.translate import with_translations
 from aggregator.settings import FusionSettings
-from shared.echo.expert import FusionCard, FusionVariant
+from shared.echo.expert import Block, FusionCard, FusionVariant
 from shared.echo.label_sets import possible_views
 from shared.files import sha256_hex
 from shared.metrics import vocabulary_log_probabilities
@@ -121,26 +123,20 @@ def train_fusions(
     try:
         whole = with_stand_ins(joined)
         seen = project(whole) if joined.statistics else whole
-        held_out = held_out_rows(seen)
         rows = training_rows(_fill(seen, settings), views, balance=settings.balance_datasets)
+        lesson = _Lesson(
+            told=_fill(joined, settings),
+            held_out=held_out_rows(whole),
+            rows=rows,
+            seen_blocks=seen.blocks,
+            seen_held_out=held_out_rows(seen),
+            settings=settings,
+            progress=progress,
+            warm_start=warm_start,
+        )
         trained: dict[FusionVariant, TrainedFusion] = {}
         for variant in settings.variants:
-            fusion: FusionModel
-            reached: tuple[tuple[float, float], tuple[float, ...]]
-            if variant == "ridge":
-                chosen_by = held_out_rows(whole)
-                told = _fill(joined, settings)
-                fusion = fit_union_head(told, chosen_by, balance=settings.balance_datasets)
-                fitted = _validate(fusion, chosen_by)
-                reached = fitted, (fitted[0],)
-            else:
-                fusion = ScoreFusion(seen.blocks, variant, seed=settings.seed)
-                fit_scales(fusion, rows)
-                if warm_start is not None:
-                    copy_shared(warm_start, fusion)
-                reached = _train(fusion, rows, held_out, settings=settings, progress=progress)
-                if joined.statistics:
-                    fusion = unproject(fusion, joined.blocks)
+            fusion, reached = _LEARNERS[variant](lesson)
             trained[variant] = _finish(
                 fusion, reached, whole, settings=settings, provenance=provenance
             )
@@ -154,6 +150,74 @@ def train_fusions(
 def _fill(joined: JoinedRows, settings: FusionSettings) -> JoinedRows:
     """The datasets, with translations of missing blocks where the settings ask for them."""
     return with_translations(joined) if settings.translate_missing else joined
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Lesson:
+    """All that a variant is learnt from.
+
+    Args:
+        told: what closed forms are fitted on.
+        held_out: to validate, with all features.
+        rows: to train on; where some datasets are statistics only, their features are projected.
+        seen_blocks: experts with features as wide as in ``rows``.
+        seen_held_out: to validate, with features as in ``rows``.
+    """
+
+    told: JoinedRows
+    held_out: Sequence[DatasetRows]
+    rows: TrainRows
+    seen_blocks: tuple[Block, ...]
+    seen_held_out: Sequence[DatasetRows]
+    settings: FusionSettings
+    progress: Progress | None
+    warm_start: FusionModel | None
+
+
+_Reached = tuple[tuple[float, float], tuple[float, ...]]
+"""Validation macro score and certainty of what is kept, and the macro score after each epoch."""
+
+
+def _learn_score(lesson: _Lesson, *, variant: FusionVariant) -> tuple[ScoreFusion, _Reached]:
+    fusion = ScoreFusion(lesson.seen_blocks, variant, seed=lesson.settings.seed)
+    fit_scales(fusion, lesson.rows)
+    if lesson.warm_start is not None:
+        copy_shared(lesson.warm_start, fusion)
+    reached = _train(
+        fusion,
+        lesson.rows,
+        lesson.seen_held_out,
+        settings=lesson.settings,
+        progress=lesson.progress,
+    )
+    if lesson.told.statistics:
+        fusion = unproject(fusion, lesson.told.blocks)
+    return fusion, reached
+
+
+def _learn_ridge(lesson: _Lesson) -> tuple[FusionModel, _Reached]:
+    balance = lesson.settings.balance_datasets
+    fusion = fit_union_head(lesson.told, lesson.held_out, balance=balance)
+    fitted = _validate(fusion, lesson.held_out)
+    return fusion, (fitted, (fitted[0],))
+
+
+def _learn_blend(lesson: _Lesson) -> tuple[FusionModel, _Reached]:
+    balance = lesson.settings.balance_datasets
+    head = fit_blend_head(lesson.told, lesson.held_out, balance=balance)  # refuses bad features
+    score, _ = _learn_score(lesson, variant="sum")
+    fusion = fit_blend(score, head, lesson.held_out)
+    fitted = _validate(fusion, lesson.held_out)
+    return fusion, (fitted, (fitted[0],))
+
+
+_LEARNERS: dict[FusionVariant, Callable[[_Lesson], tuple[FusionModel, _Reached]]] = {
+    "sum": partial(_learn_score, variant="sum"),
+    "attention": partial(_learn_score, variant="attention"),
+    "discrepancy": partial(_learn_score, variant="discrepancy"),
+    "ridge": _learn_ridge,
+    "blend": _learn_blend,
+}
 
 
 def _train(

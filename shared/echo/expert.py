@@ -12,7 +12,7 @@ EXPERT_CARD_VERSION = 1
 FUSION_CARD_VERSION = 1
 CARD_FILE = "card.json"
 WEIGHTS_FILE = "weights.safetensors"
-FusionVariant = Literal["sum", "attention", "discrepancy", "ridge"]
+FusionVariant = Literal["sum", "attention", "discrepancy", "ridge", "blend"]
 
 
 @dataclass(frozen=True, slots=True)

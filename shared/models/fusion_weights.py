@@ -7,16 +7,19 @@ import torch
 from shared.echo.expert import Block, FusionCard, FusionVariant
 from shared.errors import Code, EchoFedError
 from shared.files import arrays_from_bytes, arrays_to_bytes, sha256_hex
+from shared.models.blend import Blend
 from shared.models.fusion import ScoreFusion
 from shared.models.union_head import UnionHead
 
-FusionModel = ScoreFusion | UnionHead
+FusionModel = ScoreFusion | UnionHead | Blend
 
 
 def new_fusion(blocks: Sequence[Block], variant: FusionVariant, *, seed: int = 0) -> FusionModel:
     """A fusion of a variant with first weights; those of a closed form are zero."""
     if variant == "ridge":
         return UnionHead(blocks)
+    if variant == "blend":
+        return Blend(blocks, seed=seed)
     return ScoreFusion(blocks, variant, seed=seed)
 
 

@@ -120,7 +120,7 @@ def copy_of(folder: Path, to: Path) -> Centre:
     return open_centre(to / "aggregator.yaml")
 
 
-@pytest.mark.parametrize("variant", ["sum", "attention", "discrepancy", "ridge"])
+@pytest.mark.parametrize("variant", ["sum", "attention", "discrepancy", "ridge", "blend"])
 def test_the_new_fusion_is_bit_for_bit_that_of_a_centre_that_never_held_the_dataset(
     tmp_path: Path, variant: FusionVariant
 ) -> None:

@@ -22,7 +22,7 @@ from shared.models.fusion import ScoreFusion
 from shared.models.fusion_weights import build_fusion
 from shared.settings import build_settings
 
-VARIANTS: tuple[FusionVariant, ...] = ("sum", "attention", "discrepancy", "ridge")
+VARIANTS: tuple[FusionVariant, ...] = ("sum", "attention", "discrepancy", "ridge", "blend")
 QUICK = FusionSettings(epochs=15, batch_size=64, threads=1)
 ONE = QUICK.model_copy(update={"variants": ("discrepancy",)})
 BRIEF = ONE.model_copy(update={"epochs": 2})
