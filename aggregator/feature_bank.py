@@ -52,6 +52,7 @@ class DatasetRows:
         num_dropped: rows left out since not every available expert has them.
         clip_N: clip numbers, of this dataset only.
         features: float32 (N, D) by expert; ``logits`` (N, C) and ``evidence`` (N, L) likewise.
+        policy_version: the lowest of the exports, of the site's policy that let them go.
     """
 
     name: str
@@ -70,6 +71,7 @@ class DatasetRows:
     features: tuple[NDArray[np.float32], ...]
     logits: tuple[NDArray[np.float32], ...]
     evidence: tuple[NDArray[np.float32], ...]
+    policy_version: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -256,6 +258,7 @@ class FeatureBank:
             features=gather("features_ND", [block.feature_width for block in blocks]),
             logits=gather("logits_NC", [len(block.views) for block in blocks]),
             evidence=gather("discrepancy_NL", [block.num_evidence for block in blocks]),
+            policy_version=min(export.card.policy_version for export in seen),
         )
 
     def _require_agreement(self, export: FeatureExport, entries: Sequence[BankEntry]) -> None:

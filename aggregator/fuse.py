@@ -26,7 +26,7 @@ from shared.settings import dump_settings
 
 log = logging.getLogger(__name__)
 Note = Callable[[str], None]
-_METHOD = 2  # raised when the same exports and settings would give another fusion or report
+_METHOD = 3  # raised when the same exports and settings would give another fusion or report
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,13 @@ def fuse(
         if note is not None:
             note(f"variant {variant}, epoch {epoch} of at most {epochs}")
 
-    trials = train_fusions(joined, centre.settings.fusion, provenance, progress=progress)
+    trials = train_fusions(
+        joined,
+        centre.settings.fusion,
+        provenance,
+        homes=home_datasets(centre),
+        progress=progress,
+    )
     return _keep(centre, joined, trials, recipe, choice, clock=clock)
 
 

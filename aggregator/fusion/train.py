@@ -6,7 +6,7 @@ validation state kept. Departures: the loss is the marginal one for labels that 
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ from aggregator.feature_bank import DatasetRows, JoinedRows
 from aggregator.fusion.calibrate import abstain_threshold
 from aggregator.fusion.evaluate import fuse_rows, macro_score, score_rows
 from aggregator.fusion.fit import fit_union_head
+from aggregator.fusion.novelty import carried_by, fit_novelty, site_rejections
 from aggregator.fusion.rows import (
     TrainRows,
     by_expert,
@@ -32,6 +33,7 @@ from shared.metrics import vocabulary_log_probabilities
 from shared.models.fused import union_views
 from shared.models.fusion import ScoreFusion
 from shared.models.fusion_weights import FusionModel, copy_shared, fusion_to_bytes
+from shared.models.novelty import Novelty
 from shared.seeding import derive_seed
 from shared.settings import dump_settings, hash_settings
 
@@ -94,6 +96,7 @@ def train_fusions(
     settings: FusionSettings,
     provenance: Provenance,
     *,
+    homes: Mapping[str, Collection[str]] | None = None,
     progress: Progress | None = None,
     warm_start: FusionModel | None = None,
 ) -> FusionTrials:
@@ -103,6 +106,7 @@ def train_fusions(
         joined: rows of all datasets.
         settings: variants, schedule, seed.
         provenance: what goes into the cards.
+        homes: expert -> names of the datasets that it was trained on, as far as they are known.
         progress: told after every epoch.
         warm_start: an earlier fusion; weights of experts that both have are taken over.
 
@@ -115,6 +119,7 @@ def train_fusions(
     try:
         held_out = held_out_rows(joined)
         rows = training_rows(joined, views, balance=settings.balance_datasets)
+        novelty = fit_novelty(joined, homes or {})
         trained: dict[FusionVariant, TrainedFusion] = {}
         for variant in settings.variants:
             fusion: FusionModel
@@ -130,7 +135,7 @@ def train_fusions(
                     copy_shared(warm_start, fusion)
                 reached = _train(fusion, rows, held_out, settings=settings, progress=progress)
             trained[variant] = _finish(
-                fusion, reached, joined, settings=settings, provenance=provenance
+                fusion, reached, joined, novelty, settings=settings, provenance=provenance
             )
     finally:
         torch.set_num_threads(num_threads)
@@ -217,12 +222,13 @@ def _finish(
     fusion: FusionModel,
     reached: tuple[tuple[float, float], tuple[float, ...]],
     joined: JoinedRows,
+    novelty: Novelty | None,
     *,
     settings: FusionSettings,
     provenance: Provenance,
 ) -> TrainedFusion:
     """Pack the weights and write the card."""
-    weights = fusion_to_bytes(fusion)
+    weights = fusion_to_bytes(fusion, novelty)
     sha256 = sha256_hex(weights)
     (best, certainty), curve = reached
     card = FusionCard(
@@ -245,5 +251,7 @@ def _finish(
         metrics={"val_macro_f1": best, "val_certainty": certainty, "epochs": float(len(curve))},
         abstain_below=abstain_threshold(fusion, joined.datasets, settings.abstain_quantile),
         created=provenance.created,
+        carries=carried_by(novelty, joined),
+        rejections=site_rejections(novelty, joined.datasets, recall=settings.known_recall),
     )
     return TrainedFusion(card, weights, fusion, best, certainty, curve)
