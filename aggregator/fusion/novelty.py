@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 
 from aggregator.feature_bank import DatasetRows, JoinedRows, select_rows
 from aggregator.fusion.evaluate import is_scored
-from shared.echo.expert import Carried, Rejection
+from shared.echo.expert import Block, Carried, Rejection
 from shared.echo.manifest import SPLITS
 from shared.evidence.gaussian import shrunk_covariance
 from shared.evidence.rows import MIN_PATIENTS
@@ -33,10 +33,11 @@ def fit_novelty(joined: JoinedRows, homes: Mapping[str, Collection[str]]) -> Nov
         joined: rows of all datasets.
         homes: expert -> names of the datasets that it was trained on.
     """
-    kept = [home for home in map(fit_home, joined.datasets) if home is not None]
+    found = [fit_home(rows, joined.blocks) for rows in joined.datasets]
+    kept = tuple(home for home in found if home is not None)
     if not kept:
         return None
-    novelty = Novelty(joined.blocks, tuple(kept))
+    novelty = Novelty(joined.blocks, kept)
     home_clips = [
         score_clips(scorer, held_out)[0]
         for rows in joined.datasets
@@ -49,7 +50,7 @@ def fit_novelty(joined: JoinedRows, homes: Mapping[str, Collection[str]]) -> Nov
     return replace(novelty, slope=slope, offset=offset)
 
 
-def fit_home(rows: DatasetRows) -> Home | None:
+def fit_home(rows: DatasetRows, blocks: Sequence[Block]) -> Home | None:
     """What is kept of a dataset: classes of at least ``MIN_PATIENTS`` patients, and no row."""
     train = select_rows(rows, is_scored(rows, "train"))
     class_N, num_classes = _classes(train)
@@ -59,7 +60,7 @@ def fit_home(rows: DatasetRows) -> Home | None:
     class_N = class_N[class_N >= 0]
     share_K = np.bincount(class_N) / len(class_N)
     groups = []
-    for rows_ND in coordinates(kept.features, kept.logits, kept.evidence):
+    for rows_ND in coordinates(blocks, kept.features, kept.logits, kept.evidence):
         means_KD = np.zeros((num_classes, rows_ND.shape[1]))
         np.add.at(means_KD, class_N, rows_ND)
         means_KD /= np.bincount(class_N)[:, None]
@@ -154,7 +155,7 @@ def _fit_odds(home: Sequence[Array], foreign: Sequence[Array]) -> tuple[float, f
     below, and the scale is their deviation.
     """
     home_M = np.concatenate(home)
-    sd = float(home_M.std()) or 1.0
+    sd = float(np.sort(home_M).std()) or 1.0
     if foreign:
         sides = [(part_M, 1.0 / len(home)) for part_M in home]
         sides += [(part_M, 1.0 / len(foreign)) for part_M in foreign]
@@ -163,6 +164,8 @@ def _fit_odds(home: Sequence[Array], foreign: Sequence[Array]) -> tuple[float, f
             [np.full(len(part_M), weight / len(part_M)) for part_M, weight in sides]
         )
         is_home_M = np.arange(len(value_M)) < len(home_M)
+        order_M = np.lexsort((weight_M, is_home_M, value_M))  # not that in which datasets came
+        value_M, weight_M, is_home_M = value_M[order_M], weight_M[order_M], is_home_M[order_M]
         model = LogisticRegression(max_iter=1000)
         model.fit(value_M[:, None] / sd, is_home_M, weight_M * len(value_M) / 2)
         if model.coef_[0, 0] > 0:

@@ -76,11 +76,12 @@ class _Part:
 class Scorer:
     """A novelty for frames that certain experts saw."""
 
+    blocks: tuple[Block, ...]
     by_home: tuple[tuple[_Part, ...], ...]
 
     def score(self, features: Arrays, logits: Arrays, evidence: Arrays) -> Array:
         """How near a frame is to a class of any known dataset (N); higher = more at home."""
-        groups = coordinates(features, logits, evidence)
+        groups = coordinates(self.blocks, features, logits, evidence)
         nearest_HN = [
             np.sum([part.weight * _told(part, groups) for part in parts], axis=0).max(axis=1)
             for parts in self.by_home
@@ -90,7 +91,7 @@ class Scorer:
 
     def score_scanner(self, features: Arrays, logits: Arrays, evidence: Arrays) -> Array:
         """How near a frame is to any known dataset as a whole (N), whatever view it shows."""
-        groups = coordinates(features, logits, evidence)
+        groups = coordinates(self.blocks, features, logits, evidence)
         far_HN = [
             np.sum([part.weight * _told_whole(part, groups) for part in parts], axis=0)
             for parts in self.by_home
@@ -129,7 +130,7 @@ class Novelty:
         backgrounds: dict[tuple[int, bytes], tuple[Array, Array]] = {}
         by_home = [_parts(home, known, seen_E, columns, backgrounds) for home in known]
         usable = tuple(parts for parts in by_home if parts)
-        return Scorer(usable) if usable else None
+        return Scorer(self.blocks, usable) if usable else None
 
     def id_scalar(self, score_N: Array) -> Array:
         """The chance that a clip (or frame) of this mean score is at home: 1 - p(none)."""
@@ -143,11 +144,12 @@ class Novelty:
         }
         for home in self.homes:
             start = f"{PREFIX}{home.dataset}/"
-            named[f"{start}available"] = np.array(home.available, dtype=np.float64)
             named[f"{start}share"] = home.share_K
-            for place, group in enumerate(home.groups):
-                named[f"{start}{place}/means"] = group.means_KD
-                named[f"{start}{place}/covariance"] = group.covariance_DD
+            for block, is_available in zip(self.blocks, home.available, strict=True):
+                named[f"{start}of/{block.expert}/available"] = np.array([float(is_available)])
+            for name, group in zip(_group_names(self.blocks), home.groups, strict=True):
+                named[f"{start}{name}/means"] = group.means_KD
+                named[f"{start}{name}/covariance"] = group.covariance_DD
         return {name: array.astype(np.float32) for name, array in named.items()}
 
 
@@ -170,14 +172,13 @@ def read_novelty(
         return None
     try:
         slope, offset = arrays[f"{PREFIX}odds"].tolist()
-        homes = tuple(_read_home(arrays, dataset, len(blocks)) for dataset in datasets)
+        homes = tuple(_read_home(arrays, dataset, blocks) for dataset in datasets)
     except (KeyError, ValueError) as error:
         raise _misfit() from error
     novelty = Novelty(tuple(blocks), homes, slope, offset)
     widths = [len(experts_D) for experts_D in _experts_of_columns(blocks)]
     fits = all(
-        len(home.available) == len(blocks)
-        and group.means_KD.shape == (len(home.share_K), width)
+        group.means_KD.shape == (len(home.share_K), width)
         and group.covariance_DD.shape == (width, width)
         for home in homes
         for group, width in zip(home.groups, widths, strict=True)
@@ -187,8 +188,14 @@ def read_novelty(
     return novelty
 
 
-def coordinates(features: Arrays, logits: Arrays, evidence: Arrays) -> list[Array]:
-    """Groups of coordinates (N, D): one of each expert, then one of all experts' opinions."""
+def coordinates(
+    blocks: Sequence[Block], features: Arrays, logits: Arrays, evidence: Arrays
+) -> list[Array]:
+    """Groups of coordinates (N, D): one of each expert, then one of all experts' opinions.
+
+    Opinions stand in the order of the experts' ids, so that what is kept does not depend on the
+    order in which experts came.
+    """
     features_64, logits_64, evidence_64 = (
         [array.astype(np.float64) for array in arrays] for arrays in (features, logits, evidence)
     )
@@ -198,7 +205,7 @@ def coordinates(features: Arrays, logits: Arrays, evidence: Arrays) -> list[Arra
         for rows, told in zip(features_64, layers, strict=True)
     ]
     opinions = [np.hstack(pair) for pair in zip(layers, logits_64, strict=True)]
-    return [*looks, np.hstack(opinions)]
+    return [*looks, np.hstack([opinions[place] for place in _by_id(blocks)])]
 
 
 def _experts_of_columns(blocks: Sequence[Block]) -> list[NDArray[np.int64]]:
@@ -208,8 +215,16 @@ def _experts_of_columns(blocks: Sequence[Block]) -> list[NDArray[np.int64]]:
         np.full(block.feature_width + width, place)
         for place, (block, width) in enumerate(zip(blocks, told, strict=True))
     ]
-    opinions = [len(block.views) + width for block, width in zip(blocks, told, strict=True)]
-    return [*looks, np.repeat(np.arange(len(blocks)), opinions)]
+    opinions = [np.full(len(blocks[place].views) + told[place], place) for place in _by_id(blocks)]
+    return [*looks, np.concatenate(opinions)]
+
+
+def _by_id(blocks: Sequence[Block]) -> list[int]:
+    return sorted(range(len(blocks)), key=lambda place: blocks[place].expert)
+
+
+def _group_names(blocks: Sequence[Block]) -> list[str]:
+    return [*(f"of/{block.expert}" for block in blocks), "of all"]
 
 
 def _standardise(rows_ND: Array) -> Array:
@@ -302,16 +317,18 @@ def _spread(groups: Sequence[Array], part: _Part, means_KD: Array, whitening_DD:
     return spread_NK
 
 
-def _read_home(arrays: Mapping[str, NDArray[np.floating]], dataset: str, num_experts: int) -> Home:
+def _read_home(
+    arrays: Mapping[str, NDArray[np.floating]], dataset: str, blocks: Sequence[Block]
+) -> Home:
     start = f"{PREFIX}{dataset}/"
     groups = tuple(
         Group(
-            arrays[f"{start}{place}/means"].astype(np.float64),
-            arrays[f"{start}{place}/covariance"].astype(np.float64),
+            arrays[f"{start}{name}/means"].astype(np.float64),
+            arrays[f"{start}{name}/covariance"].astype(np.float64),
         )
-        for place in range(num_experts + 1)
+        for name in _group_names(blocks)
     )
-    available = tuple(bool(value) for value in arrays[f"{start}available"])
+    available = tuple(bool(arrays[f"{start}of/{block.expert}/available"][0]) for block in blocks)
     return Home(dataset, available, arrays[f"{start}share"].astype(np.float64), groups)
 
 

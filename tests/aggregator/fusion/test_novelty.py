@@ -45,9 +45,9 @@ def with_few_patients(rows: DatasetRows, label: int, num: int) -> DatasetRows:
 def test_means_and_covariance_are_those_of_the_labelled_training_rows(joined: JoinedRows) -> None:
     rows = joined.datasets[0]
     train = select_rows(rows, is_scored(rows, "train"))
-    home = fit_home(rows)
+    home = fit_home(rows, joined.blocks)
     assert home is not None
-    groups = coordinates(train.features, train.logits, train.evidence)
+    groups = coordinates(joined.blocks, train.features, train.logits, train.evidence)
     for rows_ND, group in zip(groups, home.groups, strict=True):
         means_KD = np.stack([rows_ND[train.label_N == label].mean(axis=0) for label in range(3)])
         apart_ND = rows_ND - means_KD[train.label_N]
@@ -61,7 +61,7 @@ def test_a_class_of_fewer_patients_never_enters(joined: JoinedRows) -> None:
     few = with_few_patients(rows, 1, MIN_PATIENTS - 1)
     enough = with_few_patients(rows, 1, MIN_PATIENTS)
     without = select_rows(rows, rows.label_N != 1)
-    kept, expected, all_kept = fit_home(few), fit_home(without), fit_home(enough)
+    kept, expected, all_kept = (fit_home(one, joined.blocks) for one in (few, without, enough))
     assert kept is not None
     assert expected is not None
     assert all_kept is not None
@@ -94,7 +94,7 @@ def test_no_row_of_any_site_is_in_it(joined: JoinedRows, novelty: Novelty) -> No
     ]
     kept = set().union(*vectors)
     for rows in joined.datasets:
-        for rows_ND in coordinates(rows.features, rows.logits, rows.evidence):
+        for rows_ND in coordinates(joined.blocks, rows.features, rows.logits, rows.evidence):
             assert not {row_D.tobytes() for row_D in rows_ND.astype(np.float32)} & kept
     twice = [replace_rows_twice(rows) for rows in joined.datasets]
     again = fit_novelty(replace(joined, datasets=tuple(twice)), {})
@@ -192,3 +192,29 @@ def test_an_incomplete_bank_is_fitted(incomplete: JoinedRows, homes: Homes) -> N
     assert fitted.homes[0].available == (True, True, False)
     rejections = site_rejections(fitted, incomplete.datasets, recall=0.95)
     assert set(rejections) == {"north", "south", "east"}
+
+
+def test_neither_order_of_datasets_nor_of_experts_changes_what_is_kept(
+    joined: JoinedRows, homes: Homes, novelty: Novelty
+) -> None:
+    """Equal names, equal arrays: exact withdrawal does not depend on who came when."""
+    turned = JoinedRows(
+        blocks=joined.blocks[::-1],
+        datasets=tuple(
+            replace(
+                rows,
+                available=rows.available[::-1],
+                features=rows.features[::-1],
+                logits=rows.logits[::-1],
+                evidence=rows.evidence[::-1],
+            )
+            for rows in joined.datasets[::-1]
+        ),
+        missing={},
+    )
+    other = fit_novelty(turned, homes)
+    assert other is not None
+    mine, theirs = novelty.arrays(), other.arrays()
+    assert mine.keys() == theirs.keys()
+    for name, array in mine.items():
+        np.testing.assert_allclose(array, theirs[name], rtol=1e-6, err_msg=name)
