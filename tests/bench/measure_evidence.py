@@ -99,6 +99,7 @@ def _measure(folder: Path) -> Iterator[Figures]:
         figures = {
             f"{kind} {name}": f"{by_kind[kind][name]:.4f}"
             for kind in KINDS
+            if kind in by_kind
             for name in ("auroc", "fpr95")
         }
         fusion = fusions.get(source.removeprefix("id score "))
