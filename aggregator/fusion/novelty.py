@@ -16,6 +16,7 @@ from aggregator.feature_bank import DatasetRows, JoinedRows, select_rows
 from aggregator.fusion.evaluate import is_scored
 from shared.echo.expert import Block, Carried, Rejection
 from shared.echo.manifest import SPLITS
+from shared.errors import Code, EchoFedError
 from shared.evidence.gaussian import shrunk_covariance
 from shared.evidence.rows import MIN_PATIENTS
 from shared.metrics import by_clip
@@ -51,7 +52,11 @@ def fit_novelty(joined: JoinedRows, homes: Mapping[str, Collection[str]]) -> Nov
 
 
 def fit_home(rows: DatasetRows, blocks: Sequence[Block]) -> Home | None:
-    """What is kept of a dataset: classes of at least ``MIN_PATIENTS`` patients, and no row."""
+    """What is kept of a dataset: classes of at least ``MIN_PATIENTS`` patients, and no row.
+
+    Raises:
+        EchoFedError: FEATURES_NOT_FINITE.
+    """
     train = select_rows(rows, is_scored(rows, "train"))
     class_N, num_classes = _classes(train)
     if not num_classes:
@@ -61,6 +66,12 @@ def fit_home(rows: DatasetRows, blocks: Sequence[Block]) -> Home | None:
     share_K = np.bincount(class_N) / len(class_N)
     groups = []
     for rows_ND in coordinates(blocks, kept.features, kept.logits, kept.evidence):
+        if not np.isfinite(rows_ND).all():
+            raise EchoFedError(
+                Code.FEATURES_NOT_FINITE,
+                f"rows of dataset {rows.name} have values that are not finite",
+                "the site must extract again",
+            )
         means_KD = np.zeros((num_classes, rows_ND.shape[1]))
         np.add.at(means_KD, class_N, rows_ND)
         means_KD /= np.bincount(class_N)[:, None]

@@ -17,6 +17,7 @@ from aggregator.fusion.novelty import (
     site_rejections,
 )
 from shared.echo.expert import Carried
+from shared.errors import Code, EchoFedError
 from shared.evidence.rows import MIN_PATIENTS
 from shared.models.novelty import Novelty, coordinates
 from shared.testing.exports import GaussianWorld
@@ -218,3 +219,32 @@ def test_neither_order_of_datasets_nor_of_experts_changes_what_is_kept(
     assert mine.keys() == theirs.keys()
     for name, array in mine.items():
         np.testing.assert_allclose(array, theirs[name], rtol=1e-6, err_msg=name)
+
+
+def test_rows_that_are_not_finite_are_refused(joined: JoinedRows, homes: Homes) -> None:
+    rows = joined.datasets[1]
+    broken = (np.full_like(rows.features[0], np.nan), *rows.features[1:])
+    datasets = (joined.datasets[0], replace(rows, features=broken), joined.datasets[2])
+    with pytest.raises(EchoFedError) as caught:
+        fit_novelty(replace(joined, datasets=datasets), homes)
+    assert caught.value.code is Code.FEATURES_NOT_FINITE
+
+
+def test_an_expert_that_tells_nothing_says_nothing(joined: JoinedRows, homes: Homes) -> None:
+    """Constant features and logits of one expert leave finite scores by the others."""
+    dull = [
+        replace(
+            rows,
+            features=(np.ones_like(rows.features[0]), *rows.features[1:]),
+            logits=(np.zeros_like(rows.logits[0]), *rows.logits[1:]),
+            evidence=(np.zeros_like(rows.evidence[0]), *rows.evidence[1:]),
+        )
+        for rows in joined.datasets
+    ]
+    fitted = fit_novelty(replace(joined, datasets=tuple(dull)), homes)
+    assert fitted is not None
+    scorer = fitted.scorer()
+    assert scorer is not None
+    near_M, scanner_M = score_clips(scorer, dull[0])
+    assert np.isfinite(near_M).all()
+    assert np.isfinite(scanner_M).all()
