@@ -179,8 +179,16 @@ def _report(
             variant: {name: asdict(one) | {"excess": one.excess} for name, one in by_name.items()}
             for variant, by_name in found.calibration.items()
         },
+        "depths": {
+            variant: {
+                name: {depth: asdict(one) for depth, one in by_depth.items()}
+                for name, by_depth in by_name.items()
+            }
+            for variant, by_name in found.depths.items()
+        },
         "scorecard": asdict(scorecard(joined, homes, variants)),
         "incomplete": {name: list(experts) for name, experts in found.incomplete.items()},
+        "unowned": {name: list(labels) for name, labels in found.unowned.items()},
     }
 
 
