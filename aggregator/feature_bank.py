@@ -54,6 +54,7 @@ class DatasetRows:
         num_dropped: rows left out since not every available expert has them.
         clip_N: clip numbers, of this dataset only.
         features: float32 (N, D) by expert; ``logits`` (N, C) and ``evidence`` (N, L) likewise.
+        policy_version: the lowest of the exports, of the site's policy that let them go.
         annotated, never_images, folds: the site's other views, as in ``ExportCard``.
     """
 
@@ -73,6 +74,7 @@ class DatasetRows:
     features: tuple[NDArray[np.float32], ...]
     logits: tuple[NDArray[np.float32], ...]
     evidence: tuple[NDArray[np.float32], ...]
+    policy_version: int = 0
     annotated: tuple[str, ...] = ()
     never_images: tuple[str, ...] = ()
     folds: Mapping[str, str] = field(default_factory=dict)
@@ -309,6 +311,7 @@ class FeatureBank:
             features=gather("features_ND", [block.feature_width for block in blocks]),
             logits=gather("logits_NC", [len(block.views) for block in blocks]),
             evidence=gather("discrepancy_NL", [block.num_evidence for block in blocks]),
+            policy_version=min(export.card.policy_version for export in seen),
             annotated=card.annotated,
             never_images=card.never_images,
             folds=card.folds,

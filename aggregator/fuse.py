@@ -112,7 +112,13 @@ def fuse(
         if note is not None:
             note(f"variant {variant}, epoch {epoch} of at most {epochs}")
 
-    trials = train_fusions(joined, centre.settings.fusion, provenance, progress=progress)
+    trials = train_fusions(
+        joined,
+        centre.settings.fusion,
+        provenance,
+        homes=home_datasets(centre),
+        progress=progress,
+    )
     return _keep(centre, joined, trials, recipe, choice, clock=clock)
 
 

@@ -36,6 +36,8 @@ class FusionSettings(Settings):
     """Weigh rows so that datasets count equally."""
     abstain_quantile: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """A verdict abstains below this quantile of the validation clips' highest probability."""
+    known_recall: Annotated[float, Field(gt=0, le=1)] = 0.95
+    """Share of each site's validation clips that are not rejected as an unknown view or scanner."""
     seed: int = 10
     """Seed of everything random in fusion training."""
     threads: Positive = 2

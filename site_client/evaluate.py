@@ -15,7 +15,8 @@ from shared.errors import Code, EchoFedError
 from shared.metrics import Scores, by_clip, score_labels, vocabulary_log_probabilities
 from shared.models.expert import FrozenExpert, Look
 from shared.models.fused import FusionOutput
-from shared.models.fusion_weights import FusionModel, build_fusion
+from shared.models.fusion_weights import FusionModel, build_fusion, build_novelty
+from shared.models.novelty import Novelty
 from site_client.extract import look_at
 from site_client.frames import FrameSet, load_frames
 from site_client.store import SiteStore
@@ -55,10 +56,12 @@ class Council:
 
     Args:
         experts: in the order of the fusion's blocks.
+        novelty: what tells whether a frame is like anything that the fusion knows.
     """
 
     fusion: FusionModel
     experts: tuple[FrozenExpert, ...]
+    novelty: Novelty | None = None
 
     @torch.inference_mode()
     def fuse(self, looks: Sequence[Look]) -> FusionOutput:
@@ -93,7 +96,7 @@ def open_council(store: SiteStore, fusion: str) -> Council:
     """
     card, weights = load_fusion(store.require_fusion(fusion))
     experts = tuple(open_expert(store, block.expert) for block in card.blocks)
-    return Council(build_fusion(card, weights), experts)
+    return Council(build_fusion(card, weights), experts, build_novelty(card, weights))
 
 
 def evaluate_expert(

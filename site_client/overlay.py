@@ -69,7 +69,8 @@ def _draw_panel(draw: ImageDraw.ImageDraw, verdict: Verdict, *, left: int) -> No
     top = verdict.probabilities[verdict.view]
     title = f"{verdict.view}  {top:.2f}"
     draw.text((left, _MARGIN), title, fill=_AMBER if verdict.abstains else _INK, font=big)
-    note = "abstains: too uncertain" if verdict.abstains else f"{verdict.num_frames} frames"
+    doubt = f"abstains: {', '.join(verdict.doubts)}"
+    note = doubt if verdict.abstains else f"{verdict.num_frames} frames"
     draw.text((left, _MARGIN + _LINE), note, fill=_SOFT, font=small)
     line = _MARGIN + 2 * _LINE + 8
     ranked = sorted(verdict.probabilities.items(), key=lambda item: -item[1])[:_NUM_VIEWS]

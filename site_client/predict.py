@@ -1,5 +1,6 @@
 """What a file shows: experts look at its frames, a fusion weighs them, the verdict says why."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,12 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shared.echo.expert import Block, load_fusion
-from shared.echo.verdict import ExpertSay, Verdict
+from shared.echo.expert import Block, Rejection, load_fusion
+from shared.echo.verdict import Doubt, ExpertSay, Verdict
 from shared.errors import Code, EchoFedError
+from shared.models.expert import Look
 from shared.models.fused import FusionOutput
 from shared.models.fusion import ScoreFusion
 from shared.models.fusion_weights import FusionModel
+from shared.models.novelty import Novelty
 from site_client.clip_file import StoredClip
 from site_client.datasets import SOURCES
 from site_client.datasets.listing import source_of
@@ -35,15 +38,22 @@ class Judge:
         name: id of the fusion, or of the expert where there is none.
         council: who looks.
         abstain_below: a verdict whose highest probability is lower abstains.
+        rejection: what is taken for unknown at this site.
     """
 
     name: str
     council: Council
     abstain_below: float
+    rejection: Rejection | None = None
 
 
-def open_fusion(store: SiteStore, fusion: str = "") -> Judge:
+def open_fusion(store: SiteStore, fusion: str = "", *, site: str = "") -> Judge:
     """A fusion with its experts as a judge; the one that is serving where none is named.
+
+    Args:
+        store: the site's.
+        fusion: id.
+        site: whose thresholds of the unknown hold.
 
     Raises:
         EchoFedError: FUSION_UNKNOWN, EXPERT_UNKNOWN, CHECKPOINT_CORRUPT, CARD_NEWER.
@@ -56,11 +66,11 @@ def open_fusion(store: SiteStore, fusion: str = "") -> Judge:
             "wait for the centre to promote one, or name an expert with --expert",
         )
     card, _ = load_fusion(store.require_fusion(name))
-    return Judge(name, open_council(store, name), card.abstain_below)
+    return Judge(name, open_council(store, name), card.abstain_below, card.rejection(site))
 
 
 def open_single(store: SiteStore, expert: str) -> Judge:
-    """One expert as a judge of its own; it never abstains.
+    """One expert as a judge of its own; it never abstains, and knows nothing of the unknown.
 
     Raises:
         EchoFedError: EXPERT_UNKNOWN, CHECKPOINT_CORRUPT, CARD_NEWER.
@@ -106,15 +116,39 @@ def predict(clip: StoredClip, judge: Judge) -> Verdict:
         for place, (expert, look) in enumerate(zip(council.experts, looks, strict=True))
     ]
     view = max(by_view, key=by_view.__getitem__)
+    id_scalar, unknown = _place(council.novelty, judge.rejection, looks)
+    is_low = by_view[view] < judge.abstain_below
+    doubts = (*unknown, *(("low probability",) if is_low else ()))
     return Verdict(
         fusion=judge.name,
         view=view,
         probabilities=by_view,
-        abstains=by_view[view] < judge.abstain_below,
+        abstains=bool(doubts),
         experts=tuple(says),
         remainder=dict(zip(views, remainder_V.tolist(), strict=True)),
         num_frames=len(clip.pixels_THW),
+        doubts=doubts,
+        id_scalar=id_scalar,
     )
+
+
+def _place(
+    novelty: Novelty | None, rejection: Rejection | None, looks: Sequence[Look]
+) -> tuple[float | None, tuple[Doubt, ...]]:
+    """How much at home a clip is, by the mean score of its frames, and what is unknown about it."""
+    scorer = novelty.scorer() if novelty is not None else None
+    if novelty is None or scorer is None:
+        return None, ()
+    inputs = (
+        [look.features_ND.numpy() for look in looks],
+        [look.logits_NC.numpy() for look in looks],
+        [look.discrepancy_NL.numpy() for look in looks],
+    )
+    id_scalar = float(novelty.id_scalar(scorer.score(*inputs).mean()))
+    if rejection is None or id_scalar >= rejection.id_scalar_below:
+        return id_scalar, ()
+    is_known_scanner = scorer.score_scanner(*inputs).mean() >= rejection.scanner_below
+    return id_scalar, ("unknown view" if is_known_scanner else "unknown scanner",)
 
 
 def _clip_probabilities(told_NV: Tensor) -> list[float]:

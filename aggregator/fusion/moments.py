@@ -95,6 +95,7 @@ def stand_in_rows(export: StatisticsExport, blocks: Sequence[Block]) -> DatasetR
         annotated=card.annotated,
         never_images=card.never_images,
         folds=card.folds,
+        policy_version=card.policy_version,
     )
 
 
@@ -177,7 +178,7 @@ def condense_rows(
         labels=rows.labels,
         label_views=rows.label_views,
         shrinkage=shrinkage,
-        policy_version=0,
+        policy_version=rows.policy_version,
         created="",
         annotated=rows.annotated,
         never_images=rows.never_images,

@@ -16,6 +16,7 @@ from sklearn.metrics import roc_auc_score
 from aggregator.feature_bank import DatasetRows, JoinedRows, select_rows
 from aggregator.fusion.evaluate import fuse_rows, is_scored
 from aggregator.fusion.fit import fit_id_scores
+from aggregator.fusion.novelty import fit_novelty
 from aggregator.fusion.rows import own_training_rows
 from shared.echo.expert import Block
 from shared.echo.label_sets import named_views, possible_views
@@ -27,10 +28,13 @@ from shared.evidence.rows import Evidence
 from shared.models.blend import Blend
 from shared.models.fused import union_views
 from shared.models.fusion_weights import FusionModel, copy_shared
+from shared.models.novelty import Novelty
 from shared.models.union_head import UnionHead
 
 Kind = Literal["new scanner", "unseen view"]
 HOME = "home"
+ID_SCALAR = "id scalar"
+"""How much at home the whole fusion is, whatever its variant: see ``shared.models.novelty``."""
 KINDS: tuple[Kind, ...] = ("new scanner", "unseen view")
 ID_SCORE = "id score "
 """An expert's own id score is listed as this and the variant's name."""
@@ -88,11 +92,12 @@ def scorecard(
 ) -> Scorecard:
     """Measure all evidence, id scores and fused id scalars on the same held-out rows.
 
-    The fused scalar and the nearest evidence are asked with one expert after the other taken out,
-    as if its scanner had never been seen: its datasets are then foreign and those of the others
-    home. Id scores of ``ridge`` and ``blend`` are fitted again without those datasets; a trained
-    gate has seen them, so its figures are too good. The same holds for an expert's own id score,
-    which was fitted with validation rows of all datasets.
+    The id scalar, the fused id scores and the nearest evidence are asked with one expert after the
+    other taken out, as if its scanner had never been seen: its datasets are then foreign and those
+    of the others home. They are taken out of what the id scalar knows, and id scores of ``ridge``
+    and ``blend`` are fitted again without them; a trained gate has seen them, so its figures are
+    too good. The same holds for an expert's own id score, which was fitted with validation rows of
+    all datasets.
 
     Args:
         joined: rows of all datasets, experts in the order of the fusions' blocks.
@@ -109,6 +114,7 @@ def scorecard(
         except EchoFedError as error:  # of too few patients, say; the fusion is none the worse
             refused[block.expert] = error.code.name
             fitted.append({})
+    kept = fit_novelty(joined, homes)
     told = [
         [_tell(rows, place, fitted[place], fusions) for rows in scored]
         for place in range(len(joined.blocks))
@@ -117,10 +123,12 @@ def scorecard(
     for place, block in enumerate(joined.blocks):
         marks = _mark(scored, joined, [block], homes)
         without = [other for other in joined.blocks if other is not block]
-        experts[block.expert] = _separate(told[place], marks) | _separate(
-            _tell_without(joined, place, homes, fusions, scored, told),
-            _mark(scored, joined, without, homes),
-        )
+        others = _mark(scored, joined, without, homes)
+        experts[block.expert] = {
+            **_separate(told[place], marks),
+            **_separate(_tell_novelty(joined, place, homes, scored, kept), others),
+            **_separate(_tell_without(joined, place, homes, fusions, scored, told), others),
+        }
     return Scorecard(split, experts, _average(experts), refused)
 
 
@@ -177,6 +185,30 @@ def _tell(
         if fusion.has_id_scores:
             told[ID_SCORE + variant] = fuse_rows(fusion, rows).id_scores_NE[:, place]
     return told
+
+
+def _tell_novelty(
+    joined: JoinedRows,
+    place: int,
+    homes: Mapping[str, Collection[str]],
+    scored: Sequence[DatasetRows],
+    kept: Novelty | None,
+) -> list[_Told]:
+    """By dataset, how much at home the others are, knowing neither one expert nor its datasets."""
+    others = [block.expert for block in joined.blocks if block is not joined.blocks[place]]
+    home = {name for expert in others for name in homes.get(expert, ())}
+    foreign = [rows.name for rows in joined.datasets if rows.name not in home]
+    left = [_without(rows, place) for rows in scored]
+    scorers = {
+        available: kept.scorer(available, without=foreign) if kept is not None else None
+        for available in {rows.available for rows in left}
+    }
+    return [
+        {}
+        if (scorer := scorers[rows.available]) is None
+        else {ID_SCALAR: scorer.score(rows.features, rows.logits, rows.evidence)}
+        for rows in left
+    ]
 
 
 def _tell_without(

@@ -6,7 +6,7 @@ validation state kept. Departures: the loss is the marginal one for labels that 
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -20,6 +20,7 @@ from aggregator.fusion.calibrate import abstain_threshold
 from aggregator.fusion.evaluate import fuse_rows, macro_score, score_rows
 from aggregator.fusion.fit import fit_union_head
 from aggregator.fusion.moments import project, unproject, with_stand_ins
+from aggregator.fusion.novelty import carried_by, fit_novelty, site_rejections
 from aggregator.fusion.rows import (
     TrainRows,
     by_expert,
@@ -32,13 +33,14 @@ from aggregator.fusion.rows import (
 )
 from aggregator.fusion.translate import with_translations
 from aggregator.settings import FusionSettings
-from shared.echo.expert import Block, FusionCard, FusionVariant
+from shared.echo.expert import Block, Carried, FusionCard, FusionVariant, Rejection
 from shared.echo.label_sets import possible_views
 from shared.files import sha256_hex
 from shared.metrics import vocabulary_log_probabilities
 from shared.models.fused import union_views
 from shared.models.fusion import ScoreFusion
 from shared.models.fusion_weights import FusionModel, copy_shared, fusion_to_bytes
+from shared.models.novelty import Novelty
 from shared.seeding import derive_seed
 from shared.settings import dump_settings, hash_settings
 
@@ -101,6 +103,7 @@ def train_fusions(
     settings: FusionSettings,
     provenance: Provenance,
     *,
+    homes: Mapping[str, Collection[str]] | None = None,
     progress: Progress | None = None,
     warm_start: FusionModel | None = None,
 ) -> FusionTrials:
@@ -110,6 +113,7 @@ def train_fusions(
         joined: rows of all datasets.
         settings: variants, schedule, seed.
         provenance: what goes into the cards.
+        homes: expert -> names of the datasets that it was trained on, as far as they are known.
         progress: told after every epoch.
         warm_start: an earlier fusion; weights of experts that both have are taken over.
 
@@ -134,11 +138,12 @@ def train_fusions(
             progress=progress,
             warm_start=warm_start,
         )
+        known = _known(joined, homes or {}, recall=settings.known_recall)
         trained: dict[FusionVariant, TrainedFusion] = {}
         for variant in settings.variants:
             fusion, reached = _LEARNERS[variant](lesson)
             trained[variant] = _finish(
-                fusion, reached, whole, settings=settings, provenance=provenance
+                fusion, reached, whole, known, settings=settings, provenance=provenance
             )
     finally:
         torch.set_num_threads(num_threads)
@@ -150,6 +155,25 @@ def train_fusions(
 def _fill(joined: JoinedRows, settings: FusionSettings) -> JoinedRows:
     """The datasets, with translations of missing blocks where the settings ask for them."""
     return with_translations(joined) if settings.translate_missing else joined
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Known:
+    """What says whether a frame is at home, the same for every variant."""
+
+    novelty: Novelty | None
+    carries: tuple[Carried, ...]
+    rejections: dict[str, Rejection]
+
+
+def _known(joined: JoinedRows, homes: Mapping[str, Collection[str]], *, recall: float) -> _Known:
+    """Fitted on rows alone: draws from statistics have no features as the experts give them."""
+    novelty = fit_novelty(joined, homes)
+    return _Known(
+        novelty,
+        carried_by(novelty, joined),
+        site_rejections(novelty, joined.datasets, recall=recall),
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -298,12 +322,13 @@ def _finish(
     fusion: FusionModel,
     reached: tuple[tuple[float, float], tuple[float, ...]],
     joined: JoinedRows,
+    known: _Known,
     *,
     settings: FusionSettings,
     provenance: Provenance,
 ) -> TrainedFusion:
     """Pack the weights and write the card."""
-    weights = fusion_to_bytes(fusion)
+    weights = fusion_to_bytes(fusion, known.novelty)
     sha256 = sha256_hex(weights)
     (best, certainty), curve = reached
     card = FusionCard(
@@ -326,5 +351,7 @@ def _finish(
         metrics={"val_macro_f1": best, "val_certainty": certainty, "epochs": float(len(curve))},
         abstain_below=abstain_threshold(fusion, joined.datasets, settings.abstain_quantile),
         created=provenance.created,
+        carries=known.carries,
+        rejections=known.rejections,
     )
     return TrainedFusion(card, weights, fusion, best, certainty, curve)

@@ -108,13 +108,17 @@ def _evidence(rows: list[dict[str, str]]) -> str:
         sources[row["source"]].append(row)
     folders = list(dict.fromkeys(row["folder"] for row in rows))
     lines = [
-        "Home rows against foreign ones on those banks, phantom: a view that the expert owns on a "
-        "new scanner, and an unseen view. Nearest and fused: one expert after the other is taken "
-        "out, and its hospital is foreign. Brier: of an id score as the chance that the expert is "
-        f"right ({', '.join(folders)}; commit {rows[0]['commit']}).",
+        f"Home rows against foreign ones on those banks, {rows[0]['origin']}: a view that the "
+        "expert owns on a new scanner, and an unseen view. Nearest, fused and id scalar: one "
+        "expert after the other is taken out, and its hospital is foreign. Brier: of an id score "
+        "as the chance that the expert is right. Left out: nothing was fitted on it. Open set: "
+        "mean share of clips that are known, kept at the site's threshold (95 % of its validation "
+        "clips) and told right, and of those that are unknown and refused "
+        f"({', '.join(folders)}; commit {rows[0]['commit']}).",
         "",
-        "| evidence | AUROC, scanner | FPR95, scanner | AUROC, view | FPR95, view | Brier |",
-        "|---" * 6 + "|",
+        "| evidence | AUROC, scanner | FPR95, scanner | AUROC, view | FPR95, view | Brier "
+        "| open set |",
+        "|---" * 7 + "|",
     ]
     keys = (
         *(
@@ -123,9 +127,10 @@ def _evidence(rows: list[dict[str, str]]) -> str:
             for name in ("auroc", "fpr95")
         ),
         "brier",
+        "open set",
     )
     for source, found in sources.items():
-        cells = [_spread([float(row[key]) for row in found if row[key]]) for key in keys]
+        cells = [_spread([float(row[key]) for row in found if row.get(key)]) for key in keys]
         lines.append(f"| {source} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -1,6 +1,6 @@
 """Cards: the identity and provenance of an expert's and of a fusion's weights."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -9,7 +9,7 @@ from shared.errors import Code, EchoFedError
 from shared.files import read_json, sha256_hex, write_bytes, write_json
 
 EXPERT_CARD_VERSION = 1
-FUSION_CARD_VERSION = 1
+FUSION_CARD_VERSION = 2
 CARD_FILE = "card.json"
 WEIGHTS_FILE = "weights.safetensors"
 FusionVariant = Literal["sum", "attention", "discrepancy", "ridge", "blend"]
@@ -58,6 +58,38 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
+class Carried:
+    """What a fusion holds of a dataset beside trained weights; never a row.
+
+    Args:
+        dataset: ``site/dataset``; ``dataset_hash`` of its content.
+        num_classes: sets of views that have a mean; each of at least ``minimum_patients``.
+        policy_version: of the site's policy under which the rows came; the lowest of its exports.
+    """
+
+    dataset: str
+    dataset_hash: str
+    artefact: Literal["class means and covariance"]
+    num_classes: int
+    minimum_patients: int
+    policy_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Thresholds of one site: what lies below was not seen before.
+
+    Args:
+        id_scalar_below: a clip below abstains.
+        scanner_below: of those, one whose score of the scanner is below shows an unknown scanner;
+            the others an unknown view.
+    """
+
+    id_scalar_below: float
+    scanner_below: float
+
+
+@dataclass(frozen=True, slots=True)
 class FusionCard:
     """A fusion of frozen experts.
 
@@ -69,6 +101,9 @@ class FusionCard:
         fresh: datasets whose export was taken for this fusion; ``cached``: stored earlier;
             ``missing``: none.
         abstain_below: a verdict whose highest probability is lower abstains.
+        carries: what stands in the weights of which dataset; they must go when it is withdrawn.
+        rejections: site -> thresholds of what was not seen before; those of the strictest other
+            site hold for a site without.
     """
 
     id: str
@@ -87,7 +122,16 @@ class FusionCard:
     metrics: dict[str, float]
     abstain_below: float
     created: str
+    carries: tuple[Carried, ...] = ()
+    rejections: dict[str, Rejection] = field(default_factory=dict)
     version: int = FUSION_CARD_VERSION
+
+    def rejection(self, site: str) -> Rejection | None:
+        """The thresholds for a site; None where the fusion has none."""
+        if site in self.rejections:
+            return self.rejections[site]
+        strictest = max(self.rejections.values(), key=lambda one: one.id_scalar_below, default=None)
+        return strictest
 
 
 def expert_document(card: ExpertCard) -> dict[str, object]:

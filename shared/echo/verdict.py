@@ -1,8 +1,12 @@
 """The verdict: what view a frame or clip shows, how sure, and which expert decided it."""
 
 from dataclasses import dataclass
+from typing import Literal
 
-VERDICT_VERSION = 1
+VERDICT_VERSION = 2
+Doubt = Literal["unknown scanner", "unknown view", "low probability"]
+"""Why a verdict abstains: nothing like the whole picture was seen before; something was, but not
+this view; or the views are too close to each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +34,9 @@ class Verdict:
         view: the most probable view, also where the verdict abstains.
         probabilities: by union view, mean log-probability over the frames, normalised.
         remainder: what pooling adds to each view's logit beyond the contributions (0 for max).
-        abstains: True where the highest probability is below the fusion's threshold.
+        doubts: why the verdict abstains; empty where it does not.
+        id_scalar: the chance that the clip is of a dataset that the fusion knows, in [0, 1]; None
+            for an expert alone and for fusions that cannot say.
     """
 
     fusion: str
@@ -40,4 +46,6 @@ class Verdict:
     experts: tuple[ExpertSay, ...]
     remainder: dict[str, float]
     num_frames: int
+    doubts: tuple[Doubt, ...] = ()
+    id_scalar: float | None = None
     version: int = VERDICT_VERSION

@@ -7,28 +7,42 @@ SHRINKAGE = 0.01  # of correlations; of 0 to 1 about the best on validation rows
 _ROUNDING = 1e-10  # a column or direction varies if it is above this share of the largest
 
 
-def whitening(centred_ND: NDArray[np.float64], shrinkage: float = SHRINKAGE) -> NDArray[np.float64]:
-    """The map (D, D) under which centred rows have the unit covariance.
+def shrunk_covariance(
+    centred_ND: NDArray[np.float64], shrinkage: float = SHRINKAGE
+) -> NDArray[np.float64]:
+    """Covariance (D, D) of centred rows; correlations between columns shrink towards zero.
 
-    Correlations between columns shrink towards zero, so that few rows do not make a direction
-    look narrow. Directions without any variation are left out; with no shrinkage, distances are
-    those of the pseudo-inverse of the covariance.
+    So few rows do not make a direction look narrow.
 
     Args:
         centred_ND: rows about their mean.
         shrinkage: 0 for the sample covariance, 1 for variances alone.
     """
     covariance_DD = centred_ND.T @ centred_ND / len(centred_ND)
+    variance_D = np.diagonal(covariance_DD).copy()
+    covariance_DD *= 1.0 - shrinkage
+    covariance_DD[np.diag_indices_from(covariance_DD)] = variance_D
+    return covariance_DD
+
+
+def whitening_of(covariance_DD: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The map (D, D) under which rows of a covariance have the unit covariance.
+
+    Directions without any variation are left out: distances are those of the pseudo-inverse.
+    """
     variance_D = np.diagonal(covariance_DD)
     varies_D = variance_D > _ROUNDING * variance_D.max()
     scale_D = np.where(varies_D, 1.0 / np.sqrt(np.where(varies_D, variance_D, 1.0)), 0.0)
-    correlation_DD = (1.0 - shrinkage) * covariance_DD * np.outer(scale_D, scale_D)
-    correlation_DD[np.diag_indices_from(correlation_DD)] += shrinkage * varies_D
-    value_D, vector_DD = np.linalg.eigh(correlation_DD)
+    value_D, vector_DD = np.linalg.eigh(covariance_DD * np.outer(scale_D, scale_D))
     wide_D = value_D > _ROUNDING * value_D[-1]
     narrowing_D = np.where(wide_D, 1.0 / np.sqrt(np.where(wide_D, value_D, 1.0)), 0.0)
     whitening_DD: NDArray[np.float64] = scale_D[:, None] * vector_DD * narrowing_D
     return whitening_DD
+
+
+def whitening(centred_ND: NDArray[np.float64], shrinkage: float = SHRINKAGE) -> NDArray[np.float64]:
+    """The whitening of the shrunk covariance of centred rows."""
+    return whitening_of(shrunk_covariance(centred_ND, shrinkage))
 
 
 def squared_distances(

@@ -1,14 +1,17 @@
 """Weights of fusions: packed by the experts' names, copied between fusions, built from a card."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 
 from shared.echo.expert import Block, FusionCard, FusionVariant
 from shared.errors import Code, EchoFedError
 from shared.files import arrays_from_bytes, arrays_to_bytes, sha256_hex
 from shared.models.blend import Blend
 from shared.models.fusion import ScoreFusion
+from shared.models.novelty import PREFIX, Novelty, read_novelty
 from shared.models.union_head import UnionHead
 
 FusionModel = ScoreFusion | UnionHead | Blend
@@ -37,11 +40,11 @@ def copy_shared(source: FusionModel, target: FusionModel) -> int:
     return copied
 
 
-def fusion_to_bytes(fusion: FusionModel) -> bytes:
-    """Pack the weights as safetensors (float32), named by expert ids."""
+def fusion_to_bytes(fusion: FusionModel, novelty: Novelty | None = None) -> bytes:
+    """Pack the weights (by expert ids) and what is kept of datasets as safetensors, float32."""
     windows = fusion.named_weights()
     arrays = {name: window.float().cpu().numpy() for name, window in windows.items()}
-    return arrays_to_bytes(arrays, {})
+    return arrays_to_bytes(arrays | ({} if novelty is None else novelty.arrays()), {})
 
 
 def build_fusion(card: FusionCard, weights: bytes) -> FusionModel:
@@ -51,7 +54,7 @@ def build_fusion(card: FusionCard, weights: bytes) -> FusionModel:
         EchoFedError: CHECKPOINT_CORRUPT where weights and card do not belong together.
     """
     fusion = new_fusion(card.blocks, card.variant)
-    arrays, _ = arrays_from_bytes(weights)
+    arrays, _ = _split(weights)
     windows = fusion.named_weights()
     same_shapes = {name: array.shape for name, array in arrays.items()} == {
         name: tuple(window.shape) for name, window in windows.items()
@@ -65,3 +68,19 @@ def build_fusion(card: FusionCard, weights: bytes) -> FusionModel:
     for name, window in windows.items():
         window.copy_(torch.from_numpy(arrays[name]))
     return fusion.eval()
+
+
+def build_novelty(card: FusionCard, weights: bytes) -> Novelty | None:
+    """What a fusion keeps of its datasets; None for fusions that keep nothing.
+
+    Raises:
+        EchoFedError: CHECKPOINT_CORRUPT where it is not what the card lists.
+    """
+    return read_novelty(_split(weights)[1], card.blocks, [one.dataset for one in card.carries])
+
+
+def _split(weights: bytes) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
+    """The arrays of the fusion itself, and those of its novelty."""
+    arrays, _ = arrays_from_bytes(weights)
+    kept = {name: array for name, array in arrays.items() if name.startswith(PREFIX)}
+    return {name: array for name, array in arrays.items() if name not in kept}, kept

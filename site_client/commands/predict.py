@@ -41,7 +41,10 @@ def predict(
 
     site = open_site(config, overrides)
     kind, model = choose_model(site.store, expert, fusion)
-    judge = open_single(site.store, model) if kind == "expert" else open_fusion(site.store, model)
+    if kind == "expert":
+        judge = open_single(site.store, model)
+    else:
+        judge = open_fusion(site.store, model, site=site.settings.site)
     clip = read_clip(file, site.settings.ingest.keep_pixels)
     with numeric_threads(site.settings.extract.threads):
         verdict = judge_clip(clip, judge)
@@ -52,11 +55,12 @@ def predict(
 
 def _tables(verdict: "Verdict") -> list[Table]:
     ranked = sorted(verdict.probabilities, key=lambda view: -verdict.probabilities[view])
-    note = " (abstains: too uncertain)" if verdict.abstains else ""
+    note = f" (abstains: {', '.join(verdict.doubts)})" if verdict.abstains else ""
+    home = "" if verdict.id_scalar is None else f", at home {verdict.id_scalar:.2f}"
     experts = [say.expert for say in verdict.experts]
     return [
         table(
-            f"{verdict.view}{note}, {verdict.num_frames} frames: probability, contribution",
+            f"{verdict.view}{note}, {verdict.num_frames} frames{home}: probability, contribution",
             ("view", "probability", *experts),
             [
                 (

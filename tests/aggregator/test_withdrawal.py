@@ -147,6 +147,27 @@ def test_ridge_gives_the_weights_of_never_having_joined_to_1e_8(
         assert np.abs(values - theirs[name]).max() < 1e-8
 
 
+@pytest.mark.parametrize("variant", ["sum", "ridge"])
+def test_what_a_fusion_carries_of_the_dataset_goes_with_it(
+    tmp_path: Path, variant: FusionVariant
+) -> None:
+    """With enough patients for means; the certificate names the weights that held them."""
+    world = replace(WORLD, num_clips=12)
+    centre = furnish(tmp_path / "with", ("north", "east", "south"), variant=variant, world=world)
+    before, _ = load_fusion(centre.fusion_folder(centre.state.fusions()[0].id))
+    assert EAST in {one.dataset for one in before.carries}
+    report = take_back(centre)
+    never = furnish(tmp_path / "never", ("north", "south"), variant=variant, world=world)
+    (row,), (other,) = centre.state.fusions(), never.state.fusions()
+    mine, theirs = (
+        load_fusion(one.fusion_folder(of.id)) for one, of in ((centre, row), (never, other))
+    )
+    assert [one.dataset for one in mine[0].carries] == ["north/north-echo", "south/south-echo"]
+    assert (mine[0].carries, mine[1]) == (theirs[0].carries, theirs[1])
+    assert not any("east" in name for name in arrays_from_bytes(mine[1])[0])
+    assert before.weights_sha256 in report["certificate"]["purged_fusions"].values()
+
+
 def test_rows_files_and_figures_of_the_dataset_are_gone(centre: Centre) -> None:
     before = centre.state.fusions()[0]
     figures = Evaluation(before.id, "north", "north-echo", "h", {"macro_f1": 0.5}, iso(NOW))

@@ -1,26 +1,39 @@
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import pytest
 
-from shared.echo.expert import Block, FusionCard, save_checkpoint
+from shared.echo.expert import (
+    Block,
+    Carried,
+    FusionCard,
+    Rejection,
+    load_fusion,
+    save_checkpoint,
+)
 from shared.errors import Code, EchoFedError
+from shared.evidence.gaussian import shrunk_covariance
 from shared.files import sha256_hex
 from shared.models.fusion import ScoreFusion
-from shared.models.fusion_weights import fusion_to_bytes
+from shared.models.fusion_weights import build_fusion, fusion_to_bytes
+from shared.models.novelty import Group, Home, Novelty, coordinates
 from shared.settings import build_settings
 from site_client.evaluate import (
     blacken_sector,
     evaluate_expert,
     evaluate_fusion,
     judge_fusion,
+    open_council,
 )
+from site_client.extract import look_at
 from site_client.frames import load_frames
 from site_client.overlay import draw_overlay
 from site_client.predict import open_fusion, open_single, predict
 from site_client.settings import ExpertSettings
 from site_client.store import SiteStore
+from site_client.training.batches import plain_batches
 from site_client.training.expert import train_expert
 
 
@@ -102,6 +115,89 @@ def test_verdict_adds_up(store_with_two: tuple[SiteStore, str, str]) -> None:
     assert verdict.num_frames == len(clip.pixels_THW)
     assert set(verdict.remainder) == {"A4C", "A2C", "PLAX"}
     assert all(value == pytest.approx(0, abs=1e-4) for value in verdict.remainder.values())
+
+
+def knowing(store: SiteStore, fusion: str, dataset: str, **rejections: Rejection) -> str:
+    """The same fusion, which now knows the frames of one dataset, with thresholds by site."""
+    card, weights = load_fusion(store.require_fusion(fusion))
+    council = open_council(store, fusion)
+    frames = load_frames(store, [dataset], image_size=32, splits=("train",))
+    sized = {32: frames, 40: load_frames(store, [dataset], image_size=40, splits=("train",))}
+    looks = [look_at(one, plain_batches(sized[one.card.image_size], 64)) for one in council.experts]
+    groups = coordinates(
+        card.blocks,
+        [look.features_ND.numpy() for look in looks],
+        [look.logits_NC.numpy() for look in looks],
+        [look.discrepancy_NL.numpy() for look in looks],
+    )
+    kept = tuple(
+        Group(rows_ND.mean(axis=0)[None], shrunk_covariance(rows_ND - rows_ND.mean(axis=0), 0.1))
+        for rows_ND in groups
+    )
+    home = Home("north/one", (True, True), np.ones(1), kept)
+    packed = fusion_to_bytes(build_fusion(card, weights), Novelty(card.blocks, (home,)))
+    known = replace(
+        card,
+        id=f"fusion-{sha256_hex(packed)[:8]}",
+        weights_sha256=sha256_hex(packed),
+        carries=(Carried("north/one", "", "class means and covariance", 1, 5, 1),),
+        rejections=rejections,
+    )
+    save_checkpoint(store.fusion_folder(known.id), known, packed)
+    return known.id
+
+
+@pytest.mark.parametrize(
+    ("id_scalar_below", "scanner_below", "doubts"),
+    [
+        (0.0, 1e9, ()),
+        (1.1, -1e9, ("unknown view",)),
+        (1.1, 1e9, ("unknown scanner",)),
+    ],
+)
+def test_a_verdict_says_what_is_unknown(
+    store_with_two: tuple[SiteStore, str, str],
+    id_scalar_below: float,
+    scanner_below: float,
+    doubts: tuple[str, ...],
+) -> None:
+    store, one, two = store_with_two
+    mine, never = Rejection(id_scalar_below, scanner_below), Rejection(2.0, 1e9)
+    name = knowing(store, fused(store, one, two), "one", north=mine, south=never)
+    clip = store.clip("one", store.manifest("one").clips[0])
+    verdict = predict(clip, open_fusion(store, name, site="north"))
+    assert verdict.doubts == doubts
+    assert verdict.abstains == bool(doubts)
+    assert verdict.id_scalar is not None
+    assert 0 <= verdict.id_scalar <= 1
+    elsewhere = predict(clip, open_fusion(store, name, site="new"))
+    assert elsewhere.doubts == ("unknown scanner",)
+    assert elsewhere.id_scalar == verdict.id_scalar
+
+
+def test_noise_is_less_at_home_than_a_clip_of_the_site(
+    store_with_two: tuple[SiteStore, str, str],
+) -> None:
+    store, one, two = store_with_two
+    judge = open_fusion(store, knowing(store, fused(store, one, two), "one"), site="north")
+    clip = store.clip("one", store.manifest("one").clips[0])
+    generator = np.random.default_rng(0)
+    noise = replace(
+        clip, pixels_THW=generator.integers(0, 255, clip.pixels_THW.shape, dtype=np.uint8)
+    )
+    here, away = predict(clip, judge).id_scalar, predict(noise, judge).id_scalar
+    assert here is not None
+    assert away is not None
+    assert here > away
+
+
+def test_low_probability_is_a_doubt_of_its_own(store_with_two: tuple[SiteStore, str, str]) -> None:
+    store, one, two = store_with_two
+    name = fused(store, one, two, abstain_below=1.1)
+    clip = store.clip("one", store.manifest("one").clips[0])
+    verdict = predict(clip, open_fusion(store, name))
+    assert verdict.doubts == ("low probability",)
+    assert verdict.id_scalar is None
 
 
 def test_single_expert_gives_its_own_softmax(store_with_two: tuple[SiteStore, str, str]) -> None:

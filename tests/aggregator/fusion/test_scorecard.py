@@ -14,6 +14,7 @@ from aggregator.fusion.fit import fit_union_head
 from aggregator.fusion.rows import held_out_rows, own_training_rows
 from aggregator.fusion.scorecard import (
     FUSED_ID,
+    ID_SCALAR,
     ID_SCORE,
     KINDS,
     NEAREST,
@@ -100,6 +101,7 @@ def test_every_source_has_figures_and_the_average_is_their_mean(
         *(NEAREST + name for name in EVIDENCE.names()),
         *(kind + variant for kind in (ID_SCORE, FUSED_ID) for variant in ("ridge", "attention")),
         "discrepancy",
+        ID_SCALAR,
     }
     assert set(found.average) == sources
     assert found.refused == {}
@@ -129,6 +131,22 @@ def test_id_scores_of_the_others_do_not_know_the_expert_left_out(
     expert = joined.blocks[place].expert
     same = scorecard(joined, homes, {"ridge": ridge}).experts[expert][FUSED_ID + "ridge"]
     assert other.experts[expert][FUSED_ID + "ridge"] == same
+
+
+def test_the_id_scalar_knows_nothing_of_the_dataset_left_out(
+    joined: JoinedRows, homes: Homes
+) -> None:
+    """Spoilt training rows of south change nothing in what is said without south's expert."""
+    rows = joined.datasets[1]
+    is_train_N = is_scored(rows, "train")
+    spoilt = tuple(np.where(is_train_N[:, None], -array, array) for array in rows.evidence)
+    changed = replace(joined, datasets=tuple(
+        replace(one, evidence=spoilt) if one is rows else one for one in joined.datasets
+    ))  # fmt: skip
+    expert = joined.blocks[1].expert
+    found = scorecard(joined, homes, {}).experts[expert][ID_SCALAR]
+    assert scorecard(changed, homes, {}).experts[expert][ID_SCALAR] == found
+    assert found["new scanner"].auroc > 0.9
 
 
 def test_the_fused_scalar_is_the_chance_that_not_none_is_right(joined: JoinedRows) -> None:

@@ -14,12 +14,12 @@ from aggregator.fusion.rows import by_expert, drop_experts, training_rows
 from aggregator.fusion.train import FusionTrials, Provenance, train_fusions
 from aggregator.fusion.translate import without_experts
 from aggregator.settings import FusionSettings
-from shared.echo.expert import FusionVariant, read_fusion_card
+from shared.echo.expert import FusionVariant, Rejection, read_fusion_card
 from shared.echo.manifest import SPLITS
 from shared.echo.schema import to_document
 from shared.errors import Code, EchoFedError
 from shared.models.fusion import ScoreFusion
-from shared.models.fusion_weights import build_fusion
+from shared.models.fusion_weights import build_fusion, build_novelty
 from shared.settings import build_settings
 
 VARIANTS: tuple[FusionVariant, ...] = ("sum", "attention", "discrepancy", "ridge", "blend")
@@ -92,6 +92,33 @@ def test_the_card_describes_the_weights(trials: FusionTrials, joined: JoinedRows
         assert card.blocks == joined.blocks
         assert len(card.exports) == 9
         assert card.fresh == ("north/north-echo",)
+        assert {one.dataset for one in card.carries} == {rows.name for rows in joined.datasets}
+        assert set(card.rejections) == {"north", "south", "east"}
+        novelty = build_novelty(card, trained.weights)
+        assert novelty is not None
+        assert [home.dataset for home in novelty.homes] == [one.dataset for one in card.carries]
+
+
+def test_a_card_of_the_first_version_carries_and_rejects_nothing(trials: FusionTrials) -> None:
+    document = to_document(trials.best.card) | {"version": 1}
+    del document["carries"], document["rejections"]
+    card = read_fusion_card(document)
+    assert (card.carries, card.rejections, card.rejection("north")) == ((), {}, None)
+
+
+def test_a_card_that_hides_what_the_weights_carry_is_refused(trials: FusionTrials) -> None:
+    silent = replace(trials.best.card, carries=())
+    with pytest.raises(EchoFedError) as caught:
+        build_novelty(silent, trials.best.weights)
+    assert caught.value.code is Code.CHECKPOINT_CORRUPT
+
+
+def test_an_unknown_site_has_the_strictest_thresholds(trials: FusionTrials) -> None:
+    card = replace(
+        trials.best.card, rejections={"a": Rejection(0.2, -1.0), "b": Rejection(0.4, -2.0)}
+    )
+    assert card.rejection("a") == Rejection(0.2, -1.0)
+    assert card.rejection("elsewhere") == Rejection(0.4, -2.0)
 
 
 def test_the_same_seed_gives_the_same_bytes(joined: JoinedRows) -> None:
