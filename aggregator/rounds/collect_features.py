@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 
-from aggregator.cards import expert_cards, weights_to_send
+from aggregator.cards import expert_cards, weights_to_send, with_trunks
 from aggregator.rounds.describe import Roll
 from aggregator.rounds.round import Round
 from shared.echo.expert import ExpertCard
@@ -47,7 +47,8 @@ def collect_features(current: Round, roll: Roll, experts: Sequence[str]) -> None
 
         current.collect(REQUEST, requests, take)
         for site, pairs in settled.items():
-            roll.note_received(site, (cards[expert].weights_sha256 for _, expert in left[site]))
+            sent = with_trunks(current.centre, (cards[expert] for _, expert in left[site]))
+            roll.note_received(site, (card.weights_sha256 for card in sent))
             log.info("site %s settled %d of %d exports", site, len(pairs), len(left[site]))
         left = _remaining(left, settled)
 
@@ -80,7 +81,8 @@ def _remaining(
 def _request(
     current: Round, pairs: Sequence[Pair], cards: Mapping[str, ExpertCard], received: frozenset[str]
 ) -> Payload:
-    needed = [cards[name] for name in sorted({expert for _, expert in pairs})]
+    asked = (cards[name] for name in sorted({expert for _, expert in pairs}))
+    needed = with_trunks(current.centre, asked)
     return Payload(
         {
             "pairs": [list(pair) for pair in pairs],

@@ -1,18 +1,20 @@
 """Answer a request for features: run experts over this site's own frames and send the exports."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from shared.echo.expert import ExpertCard
 from shared.echo.features import FeatureExport
+from shared.echo.manifest import DatasetManifest
 from shared.errors import Code, EchoFedError
 from shared.payload import Payload
-from site_client.evaluate import open_expert
-from site_client.extract import extract
+from site_client.evaluate import open_experts
+from site_client.extract import extract_together
 from site_client.rounds.desk import Desk, expect_body, keep_experts, open_desk, refusal
-from site_client.rounds.exports import kept_export
+from site_client.rounds.exports import keep_export, kept_export
 
 log = logging.getLogger(__name__)
 
@@ -32,29 +34,59 @@ def answer(config: Path, request: Payload) -> Payload:
             left.append([dataset, expert])
             continue
         try:
-            blobs[f"{dataset}/{expert}"] = _release(desk, str(dataset), cards, str(expert))
+            mates = _mates(cards, [name for other, name in pairs if other == dataset], str(expert))
+            blobs[f"{dataset}/{expert}"] = _release(desk, str(dataset), mates)
         except EchoFedError as error:
             log.warning("export not sent: %s", error)
             refused.append(refusal(error, dataset=str(dataset), expert=str(expert)))
     return Payload({"receipt": desk.receipt(refused=refused, left=left)}, blobs)
 
 
-def _release(desk: Desk, dataset: str, cards: Mapping[str, ExpertCard], expert: str) -> bytes:
+def _mates(cards: Mapping[str, ExpertCard], asked: Sequence[str], expert: str) -> list[ExpertCard]:
+    """The expert, and those of the others asked for that look through the same network."""
     if expert not in cards:
         raise EchoFedError(Code.EXPERT_UNKNOWN, f"no card of expert {expert!r} came along")
+    first = cards[expert]
+    others = [cards[name] for name in asked if name in cards and name != expert]
+    return [first, *(card for card in others if _network(card) == _network(first))]
+
+
+def _network(card: ExpertCard) -> str:
+    return card.trunk or card.id
+
+
+def _release(desk: Desk, dataset: str, mates: Sequence[ExpertCard]) -> bytes:
+    """The first expert's export; those of its mates are made in the same pass and kept."""
     manifest = desk.store.manifest(dataset)
-    settings = desk.settings.extract
+    content = manifest.content_hash()
+    variant = f"{desk.settings.extract.passes}-{desk.policy_revision}"
 
     def make() -> FeatureExport:
-        return extract(
-            desk.store,
-            manifest,
-            open_expert(desk.store, expert),
-            settings,
-            policy_version=desk.policy_revision,
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-        )
+        export, *others = _extract(desk, manifest, mates)
+        for card, other in zip(mates[1:], others, strict=False):
+            keep_export(desk.store, content, card, variant, other)
+        return export
 
-    variant = f"{settings.passes}-{desk.policy_revision}"
-    export = kept_export(desk.store, manifest.content_hash(), cards[expert], variant, make)
+    export = kept_export(desk.store, content, mates[0], variant, make)
     return desk.egress.release_export(export, manifest)
+
+
+def _extract(
+    desk: Desk, manifest: DatasetManifest, mates: Sequence[ExpertCard]
+) -> list[FeatureExport]:
+    """Exports of all mates in one pass; of the first alone where another one stands in the way."""
+    extract = partial(
+        extract_together,
+        desk.store,
+        manifest,
+        settings=desk.settings.extract,
+        policy_version=desk.policy_revision,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    names = [card.id for card in mates]
+    if len(names) > 1:
+        try:
+            return extract(open_experts(desk.store, names))
+        except EchoFedError as error:
+            log.warning("experts on one trunk are extracted one by one: %s", error)
+    return extract(open_experts(desk.store, names[:1]))

@@ -1,0 +1,117 @@
+"""Experts on a shared trunk, from settings to exports, on stripes."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from shared.echo.expert import ExpertCard, load_expert
+from shared.errors import Code, EchoFedError
+from shared.settings import build_settings
+from site_client.evaluate import open_expert, open_experts
+from site_client.extract import extract, extract_together
+from site_client.settings import ExpertSettings, ExtractSettings
+from site_client.store import SiteStore
+from site_client.training.expert import train_expert
+
+SMALL = {
+    "backbone": "test_resnet", "image_size": 32, "epochs": 1, "batch_size": 12, "threads": 1,
+    "rotation_deg": 10.0,
+}  # fmt: skip
+EXTRACT = ExtractSettings(passes=1, batch_size=16, threads=1)
+
+
+def run(store: SiteStore, dataset: str = "demo", **changes: Any) -> ExpertCard:
+    settings = build_settings(ExpertSettings, SMALL | changes)
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    return train_expert(store, [dataset], settings, site="north", now=now, report=lambda step: None)
+
+
+def code_of(call: Any, *args: Any, **kwargs: Any) -> Code:
+    with pytest.raises(EchoFedError) as refusal:
+        call(*args, **kwargs)
+    return refusal.value.code
+
+
+def test_adapter_learns_in_seconds_what_its_trunk_never_saw(striped_site: Any) -> None:
+    striped_site({"4CH": ("A4C",), "2CH": ("A2C",)}, dataset="one")
+    store = striped_site({"LAX": ("PLAX",), "SAX": ("PSAX-PM",)}, dataset="two")
+    trunk = run(store, "one", epochs=4)
+    card = run(store, "two", trunk=trunk.id, epochs=10, learning_rate=0.003)
+    assert card.metrics["val_balanced_accuracy"] >= 0.8
+    assert card.views == ("PLAX", "PSAX-PM")
+    assert (card.trunk, card.trunk_sha256) == (trunk.id, trunk.weights_sha256)
+    assert card.parent == trunk.id
+    assert load_expert(store.expert_folder(card.id))[0] == card
+
+
+def test_old_export_of_the_trunk_stays_valid_bit_for_bit(striped_site: Any) -> None:
+    store = striped_site()
+    trunk = run(store)
+    manifest = store.manifest("demo")
+    files = {path: path.read_bytes() for path in store.expert_folder(trunk.id).iterdir()}
+
+    def export(*names: str) -> list[Any]:
+        experts = open_experts(store, names)
+        return extract_together(
+            store, manifest, experts, EXTRACT, policy_version=1, created="2026-01-01"
+        )
+
+    (before,) = export(trunk.id)
+    card = run(store, trunk=trunk.id)
+    alone = extract(
+        store, manifest, open_expert(store, card.id), EXTRACT, policy_version=1, created=""
+    )
+    together = export(trunk.id, card.id)
+    assert all(path.read_bytes() == data for path, data in files.items())
+    for one, other in ((before, together[0]), (alone, together[1])):
+        for name in ("frame_N", "features_ND", "logits_NC", "discrepancy_NL"):
+            assert np.array_equal(getattr(one, name), getattr(other, name))
+    assert together[1].card.expert == card.id
+
+
+def test_same_seed_gives_the_same_adapter(striped_site: Any) -> None:
+    store = striped_site()
+    trunk = run(store)
+    ours = [run(store, trunk=trunk.id, seed=seed).weights_sha256 for seed in (10, 10, 11)]
+    assert ours[0] == ours[1] != ours[2]
+
+
+def test_expert_whose_trunk_is_gone_is_refused(striped_site: Any) -> None:
+    store = striped_site()
+    trunk = run(store)
+    card = run(store, trunk=trunk.id)
+    store.remove_expert(trunk.id)
+    with pytest.raises(EchoFedError, match=trunk.id) as refusal:
+        open_expert(store, card.id)
+    assert refusal.value.code is Code.EXPERT_UNKNOWN
+    assert code_of(run, store, trunk=trunk.id) is Code.EXPERT_UNKNOWN
+
+
+def test_trunk_that_does_not_fit_is_refused(striped_site: Any) -> None:
+    store = striped_site()
+    trunk = run(store)
+    card = run(store, trunk=trunk.id)
+    for wrong in (
+        {"trunk": trunk.id, "start_from": trunk.id},
+        {"trunk": card.id},
+        {"start_from": card.id},
+        {"trunk": trunk.id, "image_size": 48},
+        {"trunk": trunk.id, "backbone": "test_efficientnet"},
+    ):
+        assert code_of(run, store, **wrong) is Code.CONFIG_INVALID
+
+
+def test_a_trunk_is_opened_once_for_all_that_stand_on_it(striped_site: Any) -> None:
+    store = striped_site()
+    trunk = run(store)
+    names = [run(store, trunk=trunk.id, seed=seed).id for seed in (10, 11)]
+    experts = open_experts(store, [*names, trunk.id])
+    assert len({expert.encoder for expert in experts}) == 1
+    frames = torch.randn(2, 1, 32, 32)
+    for expert, name in zip(experts, names, strict=False):
+        assert torch.equal(
+            expert.look(frames).logits_NC, open_expert(store, name).look(frames).logits_NC
+        )
