@@ -15,6 +15,7 @@ from site_client.extract import extract, extract_together
 from site_client.settings import ExpertSettings, ExtractSettings
 from site_client.store import SiteStore
 from site_client.training.expert import train_expert
+from site_client.training.loop import Step
 
 SMALL = {
     "backbone": "test_resnet", "image_size": 32, "epochs": 1, "batch_size": 12, "threads": 1,
@@ -23,10 +24,21 @@ SMALL = {
 EXTRACT = ExtractSettings(passes=1, batch_size=16, threads=1)
 
 
-def run(store: SiteStore, dataset: str = "demo", **changes: Any) -> ExpertCard:
+class KilledError(Exception):
+    """Stands for the end of the process."""
+
+
+def run(
+    store: SiteStore, dataset: str = "demo", stop_at: int | None = None, **changes: Any
+) -> ExpertCard:
     settings = build_settings(ExpertSettings, SMALL | changes)
     now = datetime(2026, 1, 1, tzinfo=UTC)
-    return train_expert(store, [dataset], settings, site="north", now=now, report=lambda step: None)
+
+    def report(step: Step) -> None:
+        if step.done == stop_at:
+            raise KilledError
+
+    return train_expert(store, [dataset], settings, site="north", now=now, report=report)
 
 
 def code_of(call: Any, *args: Any, **kwargs: Any) -> Code:
@@ -72,11 +84,14 @@ def test_old_export_of_the_trunk_stays_valid_bit_for_bit(striped_site: Any) -> N
     assert together[1].card.expert == card.id
 
 
-def test_same_seed_gives_the_same_adapter(striped_site: Any) -> None:
+def test_a_seed_gives_one_adapter_also_to_a_run_that_was_killed(striped_site: Any) -> None:
     store = striped_site()
     trunk = run(store)
-    ours = [run(store, trunk=trunk.id, seed=seed).weights_sha256 for seed in (10, 10, 11)]
-    assert ours[0] == ours[1] != ours[2]
+    unbroken = run(store, trunk=trunk.id, epochs=2).weights_sha256
+    with pytest.raises(KilledError):
+        run(store, trunk=trunk.id, epochs=2, stop_at=6)
+    assert run(store, trunk=trunk.id, epochs=2).weights_sha256 == unbroken
+    assert run(store, trunk=trunk.id, epochs=2, seed=11).weights_sha256 != unbroken
 
 
 def test_expert_whose_trunk_is_gone_is_refused(striped_site: Any) -> None:
