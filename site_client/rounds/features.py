@@ -34,47 +34,60 @@ def answer(config: Path, request: Payload) -> Payload:
             left.append([dataset, expert])
             continue
         try:
-            mates = _mates(cards, [name for other, name in pairs if other == dataset], str(expert))
-            blobs[f"{dataset}/{expert}"] = _release(desk, str(dataset), mates)
+            asked = [name for other, name in pairs if other == dataset]
+            data = release_features(desk, str(dataset), cards, str(expert), asked=asked)
+            blobs[f"{dataset}/{expert}"] = data
         except EchoFedError as error:
             log.warning("export not sent: %s", error)
             refused.append(refusal(error, dataset=str(dataset), expert=str(expert)))
     return Payload({"receipt": desk.receipt(refused=refused, left=left)}, blobs)
 
 
-def _mates(cards: Mapping[str, ExpertCard], asked: Sequence[str], expert: str) -> list[ExpertCard]:
-    """The expert, and those of the others asked for that look through the same network."""
+def release_features(
+    desk: Desk,
+    dataset: str,
+    cards: Mapping[str, ExpertCard],
+    expert: str,
+    *,
+    asked: Sequence[str] = (),
+) -> bytes:
+    """What an expert sees in a dataset of this site, through the door.
+
+    Args:
+        desk: the site's.
+        dataset: id.
+        cards: of the experts that came along.
+        expert: id.
+        asked: experts whose exports of the dataset are wanted as well; those that look through the
+            same network as this one are made in the same pass and kept.
+    """
     if expert not in cards:
         raise EchoFedError(Code.EXPERT_UNKNOWN, f"no card of expert {expert!r} came along")
     first = cards[expert]
     others = [cards[name] for name in asked if name in cards and name != expert]
-    return [first, *(card for card in others if _network(card) == _network(first))]
+    mates = [card for card in others if _network(card) == _network(first)]
+    manifest = desk.store.manifest(dataset)
+    content = manifest.content_hash()
+    variant = f"{desk.settings.extract.passes}-{desk.policy_revision}"
+
+    def make() -> FeatureExport:
+        export, *made = _extract(desk, manifest, [first, *mates])
+        for card, other in zip(mates, made, strict=False):
+            keep_export(desk.store, content, card, variant, other)
+        return export
+
+    export = kept_export(desk.store, content, first, variant, make)
+    return desk.egress.release_export(export, manifest)
 
 
 def _network(card: ExpertCard) -> str:
     return card.trunk or card.id
 
 
-def _release(desk: Desk, dataset: str, mates: Sequence[ExpertCard]) -> bytes:
-    """The first expert's export; those of its mates are made in the same pass and kept."""
-    manifest = desk.store.manifest(dataset)
-    content = manifest.content_hash()
-    variant = f"{desk.settings.extract.passes}-{desk.policy_revision}"
-
-    def make() -> FeatureExport:
-        export, *others = _extract(desk, manifest, mates)
-        for card, other in zip(mates[1:], others, strict=False):
-            keep_export(desk.store, content, card, variant, other)
-        return export
-
-    export = kept_export(desk.store, content, mates[0], variant, make)
-    return desk.egress.release_export(export, manifest)
-
-
 def _extract(
-    desk: Desk, manifest: DatasetManifest, mates: Sequence[ExpertCard]
+    desk: Desk, manifest: DatasetManifest, experts: Sequence[ExpertCard]
 ) -> list[FeatureExport]:
-    """Exports of all mates in one pass; of the first alone where another one stands in the way."""
+    """Exports of all in one pass; of the first alone where another one stands in the way."""
     extract = partial(
         extract_together,
         desk.store,
@@ -83,7 +96,7 @@ def _extract(
         policy_version=desk.policy_revision,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    names = [card.id for card in mates]
+    names = [card.id for card in experts]
     if len(names) > 1:
         try:
             return extract(open_experts(desk.store, names))
