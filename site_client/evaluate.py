@@ -105,10 +105,11 @@ def open_experts(store: SiteStore, experts: Sequence[str]) -> tuple[FrozenExpert
     """
     opened: dict[str, FrozenExpert] = {}
 
-    def fetch(name: str) -> FrozenExpert:
+    def fetch(name: str, *, is_trunk: bool = False) -> FrozenExpert:
         if name not in opened:
             card, weights = load_expert(store.require_expert(name))
-            trunk = fetch(card.trunk) if card.trunk in store.experts() else None
+            is_here = card.trunk in store.experts() and not is_trunk  # no trunk stands on another
+            trunk = fetch(card.trunk, is_trunk=True) if is_here else None
             opened[name] = FrozenExpert(card, weights, trunk)
         return opened[name]
 

@@ -77,9 +77,17 @@ def _store(
 
 
 def _expect_trunk(current: Round, card: ExpertCard) -> None:
-    """What an expert stands on is stored already: the centre sends both or none."""
-    known = {row.id: row.weights_sha256 for row in current.centre.state.experts()}
-    if card.trunk and known.get(card.trunk) != card.trunk_sha256:
+    """What an expert stands on is stored already, and its lineage says so: both go, or none."""
+    if not card.trunk:
+        return
+    if card.parent != card.trunk:
+        raise EchoFedError(
+            Code.WIRE_INVALID,
+            f"expert {card.id} stands on trunk {card.trunk} and names another parent",
+            "the site may train it again",
+        )
+    full = [row for row in current.centre.state.experts() if not row.card.get("trunk")]
+    if (card.trunk, card.trunk_sha256) not in {(row.id, row.weights_sha256) for row in full}:
         raise EchoFedError(
             Code.EXPERT_UNKNOWN,
             f"expert {card.id} stands on trunk {card.trunk}, which the centre does not have",

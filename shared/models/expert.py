@@ -139,10 +139,11 @@ def _expect_trunk(card: ExpertCard, trunk: FrozenExpert | None) -> FrozenExpert:
             f"expert {card.id} stands on trunk {card.trunk}, which is not here",
             "run an increment, which brings it, or copy it from where the expert was trained",
         )
-    if trunk.card.weights_sha256 != card.trunk_sha256:
+    known = (trunk.card.weights_sha256, trunk.card.image_size)
+    if known != (card.trunk_sha256, card.image_size):
         raise EchoFedError(
             Code.CHECKPOINT_CORRUPT,
-            f"expert {card.id} was trained on other weights of trunk {card.trunk}",
+            f"expert {card.id} was trained on other weights or pictures than trunk {card.trunk}",
             "fetch expert and trunk again",
         )
     return trunk

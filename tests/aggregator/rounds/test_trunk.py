@@ -86,6 +86,27 @@ def test_the_centre_refuses_an_expert_whose_trunk_it_does_not_have(federation) -
     assert made.id in {row.id for row in federation.centre.state.experts()}
 
 
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"parent": ""}, Code.WIRE_INVALID),
+        ({"trunk_sha256": "0" * 64}, Code.EXPERT_UNKNOWN),
+    ],
+)
+def test_an_expert_that_hides_what_it_stands_on_is_refused(
+    federation, change: dict[str, str], code: Code
+) -> None:
+    north = federation.sites["north"]
+    (own,) = north.store.experts()
+    made = adapt(north, own)
+    card, weights = load_expert(north.store.expert_folder(made.id))
+    save_checkpoint(north.store.expert_folder(made.id), replace(card, **change), weights)
+    current = federation.round()
+    collect_experts(current, describe(current))
+    assert [one["code"] for one in current.tally.refused] == [int(code)]
+    assert made.id not in {row.id for row in federation.centre.state.experts()}
+
+
 @pytest.mark.parametrize("keep_descendants", [False, True])
 def test_an_expert_goes_with_the_dataset_of_its_trunk(after_one, keep_descendants: bool) -> None:
     made = adapt(after_one.sites["south"], expert_of(after_one, "north"))

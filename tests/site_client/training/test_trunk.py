@@ -1,5 +1,6 @@
 """Experts on a shared trunk, from settings to exports, on stripes."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from shared.echo.expert import ExpertCard, load_expert
+from shared.echo.expert import ExpertCard, load_expert, save_checkpoint
 from shared.errors import Code, EchoFedError
 from shared.settings import build_settings
 from site_client.evaluate import open_expert, open_experts
@@ -103,6 +104,17 @@ def test_expert_whose_trunk_is_gone_is_refused(striped_site: Any) -> None:
         open_expert(store, card.id)
     assert refusal.value.code is Code.EXPERT_UNKNOWN
     assert code_of(run, store, trunk=trunk.id) is Code.EXPERT_UNKNOWN
+
+
+def test_trunks_that_stand_on_each_other_are_refused(striped_site: Any) -> None:
+    store = striped_site()
+    trunk = run(store)
+    card = run(store, trunk=trunk.id)
+    for one, other in ((trunk, card), (card, trunk)):
+        _, weights = load_expert(store.expert_folder(one.id))
+        changed = replace(one, trunk=other.id, trunk_sha256=other.weights_sha256)
+        save_checkpoint(store.expert_folder(one.id), changed, weights)
+    assert code_of(open_expert, store, card.id) is Code.EXPERT_UNKNOWN
 
 
 def test_trunk_that_does_not_fit_is_refused(striped_site: Any) -> None:
