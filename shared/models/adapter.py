@@ -16,7 +16,7 @@ from shared.models.encoder import GRID, Encoder, count_flop
 MAX_FLOP_SHARE = 0.06
 """What adapter and head may cost of their trunk's FLOP."""
 _FEATURES = 96  # as many as the smallest backbone has
-_WIDEST, _NARROWEST = 48, 8  # channels; sixteen of 48 take half the time of the smallest trunk
+_WIDEST, _NARROWEST = 48, 8  # channels; eight of 48 take a third of the smallest trunk's time
 
 
 class AdaptedTrunk(nn.Module):
