@@ -78,6 +78,14 @@ def expert_cards(centre: Centre) -> dict[str, ExpertCard]:
     return {row.id: read_expert_card(row.card) for row in centre.state.experts()}
 
 
+def with_trunks(centre: Centre, cards: Iterable[ExpertCard]) -> tuple[ExpertCard, ...]:
+    """Cards of experts, those of the trunks that they stand on first, each once."""
+    cards = tuple(cards)
+    known = expert_cards(centre)
+    trunks = [known[card.trunk] for card in cards if card.trunk]
+    return tuple({card.id: card for card in (*trunks, *cards)}.values())
+
+
 def weights_to_send(
     centre: Centre, cards: Iterable[ExpertCard], received: Collection[str]
 ) -> dict[str, bytes]:

@@ -85,14 +85,15 @@ def find_impact(centre: Centre, dataset: str, *, keep_descendants: bool = False)
     Args:
         centre: the open centre; nothing in it is changed.
         dataset: ``site/dataset``.
-        keep_descendants: let experts stay that only started from an affected one.
+        keep_descendants: let experts stay that only started from an affected one; those whose
+            trunk goes cannot.
 
     Raises:
         EchoFedError: DATASET_UNKNOWN with the nearest.
     """
     _expect_known(centre, dataset)
     direct, descendants = _lineage(centre, dataset)
-    kept = descendants if keep_descendants else frozenset()
+    kept = _separable(centre, direct, descendants) if keep_descendants else frozenset()
     going = (direct | descendants) - kept
     experts = tuple(
         AffectedExpert(
@@ -186,6 +187,14 @@ def _lineage(centre: Centre, dataset: str) -> tuple[frozenset[str], frozenset[st
     parents = _parents(centre)
     found = {row.id for row in rows if direct.intersection(_ancestors(row.id, parents))}
     return direct, frozenset(found - direct)
+
+
+def _separable(
+    centre: Centre, direct: Collection[str], descendants: Collection[str]
+) -> frozenset[str]:
+    """Descendants that can do without what goes: all but those that look through it."""
+    trunks = {row.id: str(row.card.get("trunk", "")) for row in centre.state.experts()}
+    return frozenset(name for name in descendants if trunks[name] not in direct)
 
 
 def _untraced(centre: Centre, going: Collection[str]) -> tuple[str, ...]:

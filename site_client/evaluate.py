@@ -1,12 +1,13 @@
 """Score an expert or a fusion on a dataset's split, in the dataset's own vocabulary."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from shared.echo.expert import load_expert, load_fusion
 from shared.echo.label_sets import possible_views
@@ -17,7 +18,7 @@ from shared.models.expert import FrozenExpert, Look
 from shared.models.fused import FusionOutput
 from shared.models.fusion_weights import FusionModel, build_fusion, build_novelty
 from shared.models.novelty import Novelty
-from site_client.extract import look_at
+from site_client.extract import look_at_once
 from site_client.frames import FrameSet, load_frames
 from site_client.store import SiteStore
 from site_client.training.batches import plain_batches
@@ -63,6 +64,19 @@ class Council:
     experts: tuple[FrozenExpert, ...]
     novelty: Novelty | None = None
 
+    def look(self, batches: Mapping[int, Iterable[Tensor]]) -> list[Look]:
+        """What the experts see, in their order; a trunk that several share looks once.
+
+        Args:
+            batches: the same frames at every one of ``sizes``.
+        """
+        looks: dict[str, Look] = {}
+        for size in self.sizes():
+            experts = [expert for expert in self.experts if expert.card.image_size == size]
+            found = look_at_once(experts, batches[size])
+            looks |= {e.card.id: look for e, look in zip(experts, found, strict=True)}
+        return [looks[expert.card.id] for expert in self.experts]
+
     @torch.inference_mode()
     def fuse(self, looks: Sequence[Look]) -> FusionOutput:
         """Fuse what the experts see, in their order."""
@@ -82,9 +96,28 @@ def open_expert(store: SiteStore, expert: str) -> FrozenExpert:
     """An expert of the site by id.
 
     Raises:
-        EchoFedError: EXPERT_UNKNOWN, CHECKPOINT_CORRUPT, CARD_NEWER.
+        EchoFedError: EXPERT_UNKNOWN, also for its trunk, CHECKPOINT_CORRUPT, CARD_NEWER.
     """
-    return FrozenExpert(*load_expert(store.require_expert(expert)))
+    return open_experts(store, [expert])[0]
+
+
+def open_experts(store: SiteStore, experts: Sequence[str]) -> tuple[FrozenExpert, ...]:
+    """Experts of the site by id; a trunk that several stand on is opened once.
+
+    Raises:
+        EchoFedError: EXPERT_UNKNOWN, also for a trunk, CHECKPOINT_CORRUPT, CARD_NEWER.
+    """
+    opened: dict[str, FrozenExpert] = {}
+
+    def fetch(name: str, *, is_trunk: bool = False) -> FrozenExpert:
+        if name not in opened:
+            card, weights = load_expert(store.require_expert(name))
+            is_here = card.trunk in store.experts() and not is_trunk  # no trunk stands on another
+            trunk = fetch(card.trunk, is_trunk=True) if is_here else None
+            opened[name] = FrozenExpert(card, weights, trunk)
+        return opened[name]
+
+    return tuple(fetch(name) for name in experts)
 
 
 def open_council(store: SiteStore, fusion: str) -> Council:
@@ -95,7 +128,7 @@ def open_council(store: SiteStore, fusion: str) -> Council:
             CHECKPOINT_CORRUPT, CARD_NEWER.
     """
     card, weights = load_fusion(store.require_fusion(fusion))
-    experts = tuple(open_expert(store, block.expert) for block in card.blocks)
+    experts = open_experts(store, [block.expert for block in card.blocks])
     return Council(build_fusion(card, weights), experts, build_novelty(card, weights))
 
 
@@ -126,7 +159,7 @@ def evaluate_expert(
     frames = load_frames(store, [dataset], image_size=size, splits=(split,))
     if background_only:
         frames = blacken_sector(frames)
-    look = look_at(opened, plain_batches(frames, _BATCH))
+    (look,) = look_at_once([opened], plain_batches(frames, _BATCH))
     told_NV = torch.log_softmax(look.logits_NC.double(), dim=1).numpy()
     return _score(frames, told_NV, opened.card.views, split, {})
 
@@ -147,12 +180,8 @@ def judge_fusion(
     }
     if background_only:
         by_size = {size: blacken_sector(frames) for size, frames in by_size.items()}
-    fused = council.fuse(
-        [
-            look_at(expert, plain_batches(by_size[expert.card.image_size], _BATCH))
-            for expert in council.experts
-        ]
-    )
+    batches = {size: plain_batches(frames, _BATCH) for size, frames in by_size.items()}
+    fused = council.fuse(council.look(batches))
     means = fused.id_scores_NE.mean(dim=0)
     id_scores = {
         block.expert: float(mean) for block, mean in zip(council.fusion.blocks, means, strict=True)

@@ -1,17 +1,18 @@
 """Run an expert over a dataset's frames and gather what it saw into a feature export."""
 
 import hmac
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from shared.echo.expert import ExpertCard
 from shared.echo.features import ExportCard, FeatureExport
 from shared.echo.manifest import SPLITS, DatasetManifest
-from shared.models.expert import FrozenExpert, Look
+from shared.models.expert import FrozenExpert, Look, look_together
 from shared.seeding import numpy_generator
 from site_client.augment.geometry import PAPER_REACH, Changes, draw_changes, join_changes
 from site_client.frames import FrameSet, load_frames
@@ -38,6 +39,22 @@ def extract(
     policy_version: int,
     created: str,
 ) -> FeatureExport:
+    """The export of one expert; see ``extract_together``."""
+    (export,) = extract_together(
+        store, manifest, [expert], settings, policy_version=policy_version, created=created
+    )
+    return export
+
+
+def extract_together(
+    store: SiteStore,
+    manifest: DatasetManifest,
+    experts: Sequence[FrozenExpert],
+    settings: ExtractSettings,
+    *,
+    policy_version: int,
+    created: str,
+) -> list[FeatureExport]:
     """Look at all supervised frames once, and at the training frames again in augmented passes.
 
     An augmented picture depends on the dataset, the frame and the pass alone, not on the expert or
@@ -46,7 +63,7 @@ def extract(
     Args:
         store: the site's.
         manifest: of the dataset.
-        expert: any expert, its own or received.
+        experts: of one image size, the site's own or received; a trunk that they share looks once.
         settings: passes, batch size, threads.
         policy_version: revision of the policy in force.
         created: time for the card.
@@ -54,34 +71,58 @@ def extract(
     Raises:
         EchoFedError: FRAMES_MISSING, FEATURES_NOT_FINITE.
     """
-    card = expert.card
-    frames = load_frames(store, [manifest.id], image_size=card.image_size)
-    words = frames.vocabularies[0]
+    frames = load_frames(store, [manifest.id], image_size=experts[0].card.image_size)
     rows = _choose_rows(frames, settings.passes)
     with numeric_threads(settings.threads):
-        look = look_at(expert, _pictures(frames, settings))
-    export = FeatureExport(
-        ExportCard(
-            id=f"{manifest.site}-{manifest.id}-{words.dataset_hash[:8]}-{card.weights_sha256[:8]}",
-            site=manifest.site,
-            dataset=manifest.id,
-            dataset_hash=words.dataset_hash,
-            origin=manifest.origin,
-            expert=card.id,
-            expert_sha256=card.weights_sha256,
-            labels=words.labels,
-            label_views=words.label_views,
-            views=card.views,
-            num_rows=len(rows.place_N),
-            feature_width=card.feature_width,
-            num_evidence=len(card.layers),
-            policy_version=policy_version,
-            created=created,
-            annotated=words.annotated,
-            never_images=words.never_images,
-            folds=words.folds,
-        ),
-        frame_N=_frame_pseudonyms(frames, store.key())[rows.place_N],
+        looks = look_at_once(experts, _pictures(frames, settings))
+    exports = []
+    for expert, look in zip(experts, looks, strict=True):
+        card = _card_of(expert.card, manifest, frames, rows)
+        export = _export(
+            replace(card, policy_version=policy_version, created=created),
+            frames,
+            rows,
+            look,
+            key=store.key(),
+        )
+        export.validate()
+        exports.append(export)
+    return exports
+
+
+def _card_of(
+    expert: ExpertCard, manifest: DatasetManifest, frames: FrameSet, rows: _Rows
+) -> ExportCard:
+    """The card of an export, still without the policy's revision and the time."""
+    words = frames.vocabularies[0]
+    return ExportCard(
+        id=f"{manifest.site}-{manifest.id}-{words.dataset_hash[:8]}-{expert.weights_sha256[:8]}",
+        site=manifest.site,
+        dataset=manifest.id,
+        dataset_hash=words.dataset_hash,
+        origin=manifest.origin,
+        expert=expert.id,
+        expert_sha256=expert.weights_sha256,
+        labels=words.labels,
+        label_views=words.label_views,
+        views=expert.views,
+        num_rows=len(rows.place_N),
+        feature_width=expert.feature_width,
+        num_evidence=len(expert.layers),
+        policy_version=0,
+        created="",
+        annotated=words.annotated,
+        never_images=words.never_images,
+        folds=words.folds,
+    )
+
+
+def _export(
+    card: ExportCard, frames: FrameSet, rows: _Rows, look: Look, *, key: bytes
+) -> FeatureExport:
+    return FeatureExport(
+        card,
+        frame_N=_frame_pseudonyms(frames, key)[rows.place_N],
         patient_N=_number_anew(frames.patient_N[rows.place_N]),
         clip_N=_number_anew(frames.clip_N[rows.place_N]),
         label_N=frames.label_N[rows.place_N],
@@ -91,18 +132,19 @@ def extract(
         logits_NC=look.logits_NC.numpy(),
         discrepancy_NL=look.discrepancy_NL.numpy(),
     )
-    export.validate()
-    return export
 
 
-def look_at(expert: FrozenExpert, batches: Iterable[Tensor]) -> Look:
-    """What an expert sees in all batches, as one."""
-    looks = [expert.look(images_N1HW) for images_N1HW in batches]
-    return Look(
-        torch.cat([look.features_ND for look in looks]),
-        torch.cat([look.logits_NC for look in looks]),
-        torch.cat([look.discrepancy_NL for look in looks]),
-    )
+def look_at_once(experts: Sequence[FrozenExpert], batches: Iterable[Tensor]) -> list[Look]:
+    """What experts of one image size see in all batches; a trunk that they share looks once."""
+    looks = [look_together(experts, images_N1HW) for images_N1HW in batches]
+    return [
+        Look(
+            torch.cat([look.features_ND for look in seen]),
+            torch.cat([look.logits_NC for look in seen]),
+            torch.cat([look.discrepancy_NL for look in seen]),
+        )
+        for seen in zip(*looks, strict=True)
+    ]
 
 
 def augmented_batches(frames: FrameSet, number: int, batch_size: int) -> Iterator[Tensor]:

@@ -21,7 +21,6 @@ from site_client.datasets import SOURCES
 from site_client.datasets.listing import source_of
 from site_client.deidentify import KeptPixels, deidentify
 from site_client.evaluate import Council, open_council, open_expert
-from site_client.extract import look_at
 from site_client.frames import squeeze_pixels
 from site_client.store import SiteStore
 from site_client.training.batches import normalised
@@ -97,10 +96,7 @@ def predict(clip: StoredClip, judge: Judge) -> Verdict:
     """The verdict on a clip: all its frames, mean log-probability."""
     council = judge.council
     images = {size: normalised(squeeze_pixels(clip.pixels_THW, size)) for size in council.sizes()}
-    looks = [
-        look_at(expert, torch.split(images[expert.card.image_size], _BATCH))
-        for expert in council.experts
-    ]
+    looks = council.look({size: torch.split(image, _BATCH) for size, image in images.items()})
     fused = council.fuse(looks)
     probabilities = _clip_probabilities(fused.log_probabilities_NV)
     contributions_EV, remainder_V = _explain(council.fusion, fused)

@@ -71,6 +71,8 @@ class ExpertSettings(Settings):
     """Rows and columns of the network's input."""
     start_from: str = ""
     """Id of an expert at this site whose weights training starts from; empty for scratch."""
+    trunk: str = ""
+    """Id of a full expert at this site that stays frozen; only an adapter beside it is trained."""
     epochs: Positive = 40
     """Upper bound of passes over the training frames."""
     patience: Positive = 8
@@ -94,6 +96,12 @@ class ExpertSettings(Settings):
     """Seed of everything random in training."""
     threads: Positive = 2
     """Threads of the numeric library."""
+
+    @model_validator(mode="after")
+    def _begin_once(self) -> Self:
+        if self.trunk and self.start_from:
+            raise ValueError("an expert on a trunk starts from its trunk: leave start_from empty")
+        return self
 
 
 class ExtractSettings(Settings):

@@ -6,7 +6,7 @@ from typing import Any
 from aggregator.cards import expect_not_withdrawn, withdrawn_experts
 from aggregator.rounds.describe import Offer, Roll
 from aggregator.rounds.round import Round
-from shared.echo.expert import read_expert_card, save_checkpoint
+from shared.echo.expert import ExpertCard, read_expert_card, save_checkpoint
 from shared.errors import Code, EchoFedError
 from shared.files import expect_file_name
 from shared.payload import Payload
@@ -31,7 +31,8 @@ def collect_experts(current: Round, roll: Roll) -> None:
     def take(site: str, reply: Payload) -> None:
         receipt = current.tally.note_receipt(site, reply)
         current.tally.note_kept("expert", site, receipt)
-        for document in reply.body.get("cards", ()):
+        documents = reply.body.get("cards", ())
+        for document in sorted(documents, key=lambda one: bool(one.get("trunk"))):  # trunks first
             name = str(document.get("id", ""))[:128]
             try:
                 weights = _store(current, site, document, reply.blobs.get(name, b""), wanted[site])
@@ -69,6 +70,26 @@ def _store(
             "the site may train and announce it again",
         )
     expect_not_withdrawn(current.centre, card)
+    _expect_trunk(current, card)
     save_checkpoint(current.centre.expert_folder(expect_file_name(name)), card, weights)
     current.centre.state.add_expert(card, now=current.clock())
     return weights
+
+
+def _expect_trunk(current: Round, card: ExpertCard) -> None:
+    """What an expert stands on is stored already, and its lineage says so: both go, or none."""
+    if not card.trunk:
+        return
+    if card.parent != card.trunk:
+        raise EchoFedError(
+            Code.WIRE_INVALID,
+            f"expert {card.id} stands on trunk {card.trunk} and names another parent",
+            "the site may train it again",
+        )
+    full = [row for row in current.centre.state.experts() if not row.card.get("trunk")]
+    if (card.trunk, card.trunk_sha256) not in {(row.id, row.weights_sha256) for row in full}:
+        raise EchoFedError(
+            Code.EXPERT_UNKNOWN,
+            f"expert {card.id} stands on trunk {card.trunk}, which the centre does not have",
+            "let the site that trained the trunk take part in an increment first",
+        )

@@ -6,7 +6,7 @@ A dataset whose policy lets no rows go is asked for statistics of all experts at
 import logging
 from collections.abc import Mapping, Sequence
 
-from aggregator.cards import expert_cards, weights_to_send
+from aggregator.cards import expert_cards, weights_to_send, with_trunks
 from aggregator.rounds.describe import Roll
 from aggregator.rounds.round import Round
 from shared.echo.expert import ExpertCard
@@ -51,8 +51,9 @@ def collect_features(current: Round, roll: Roll, experts: Sequence[str]) -> None
 
         current.collect(REQUEST, requests, take)
         for site, pairs in settled.items():
-            sent = _needed(left[site], experts)
-            roll.note_received(site, (cards[expert].weights_sha256 for expert in sent))
+            asked = (cards[expert] for expert in _needed(left[site], experts))
+            sent = with_trunks(current.centre, asked)
+            roll.note_received(site, (card.weights_sha256 for card in sent))
             log.info("site %s settled %d of %d exports", site, len(pairs), len(left[site]))
         left = _remaining(left, settled)
 
@@ -96,11 +97,13 @@ def _request(
     cards: Mapping[str, ExpertCard],
     received: frozenset[str],
 ) -> Payload:
-    needed = [cards[name] for name in _needed(pairs, experts)]
+    asked = _needed(pairs, experts)
+    needed = with_trunks(current.centre, (cards[name] for name in asked))
     return Payload(
         {
             "pairs": [list(pair) for pair in pairs],
             "cards": [to_document(card) for card in needed],
+            "experts": list(asked),
             "max_bytes": MAX_REPLY_BYTES,
         },
         weights_to_send(current.centre, needed, received),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from aggregator.cards import cards_of, weights_to_send
+from aggregator.cards import cards_of, weights_to_send, with_trunks
 from aggregator.rounds.describe import Roll
 from aggregator.rounds.round import Round
 from aggregator.schema import Announcement, Evaluation
@@ -26,7 +26,8 @@ def evaluate(current: Round, roll: Roll, fusion: str) -> None:
     """
     centre = current.centre
     card, weights = load_fusion(centre.fusion_folder(fusion))
-    experts = [expert.weights_sha256 for expert in cards_of(centre, card)]
+    cards = with_trunks(centre, cards_of(centre, card))
+    experts = [expert.weights_sha256 for expert in cards]
     reported = {(e.site, e.dataset, e.dataset_hash) for e in centre.state.evaluations(fusion)}
     wanted: dict[str, dict[str, Announcement]] = {}
     for row in centre.state.announcements():
@@ -51,7 +52,7 @@ def fusion_request(
     current: Round, card: FusionCard, weights: bytes, received: frozenset[str], **said: Any
 ) -> Payload:
     """A request that brings a fusion with its experts, as far as the site lacks them."""
-    experts = cards_of(current.centre, card)
+    experts = with_trunks(current.centre, cards_of(current.centre, card))
     blobs = weights_to_send(current.centre, experts, received)
     if card.weights_sha256 not in received:
         blobs[card.id] = weights

@@ -8,7 +8,7 @@ from shared.echo.schema import from_document, to_document
 from shared.errors import Code, EchoFedError
 from shared.files import read_json, sha256_hex, write_bytes, write_json
 
-EXPERT_CARD_VERSION = 1
+EXPERT_CARD_VERSION = 2
 FUSION_CARD_VERSION = 2
 CARD_FILE = "card.json"
 WEIGHTS_FILE = "weights.safetensors"
@@ -23,8 +23,12 @@ class ExpertCard:
         id: unique name, ``<site>-<dataset>-<first of weights hash>``.
         views: views of the head in the order of its logits.
         layers: names of the layers that give a discrepancy each.
-        parent: id of the expert from whose weights training started, empty for scratch.
+        parent: id of the expert from whose weights training started, empty for scratch; of an
+            expert on a trunk its trunk.
         metrics: validation figures by name.
+        trunk: id of the expert whose frozen network this one reads, empty for a full backbone; the
+            weights then hold adapter and head only, and ``backbone`` is the trunk's.
+        trunk_sha256: hash of the trunk's weights.
     """
 
     id: str
@@ -44,6 +48,8 @@ class ExpertCard:
     settings: dict[str, bool | int | float | str | None]
     metrics: dict[str, float]
     created: str
+    trunk: str = ""
+    trunk_sha256: str = ""
     version: int = EXPERT_CARD_VERSION
 
 

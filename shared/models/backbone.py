@@ -59,11 +59,11 @@ def build_expert(backbone: str, num_views: int, *, image_size: int = 112) -> nn.
             f"backbone {backbone!r} has no single linear head",
             "choose one that has, such as mobilenetv4_conv_small",
         )
-    _draw_small_head(classifier_of(model))
+    draw_small_head(classifier_of(model))
     return model.to(memory_format=torch.channels_last)
 
 
-def _draw_small_head(head: nn.Module) -> None:
+def draw_small_head(head: nn.Module) -> None:
     """Start from near-equal probabilities: some timm heads begin with logits around ten."""
     assert isinstance(head, nn.Linear)
     nn.init.normal_(head.weight, std=0.01)

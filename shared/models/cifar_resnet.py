@@ -52,6 +52,10 @@ class CifarResNet18(nn.Module):
             stages += [_BasicBlock(width_in, width, stride), _BasicBlock(width, width, 1)]
             width_in = width
         self.stages = nn.Sequential(*stages)
+        self.feature_info = [  # as in timm: where the stages end
+            {"module": f"stages.{2 * place + 1}", "num_chs": width}
+            for place, width in enumerate(_WIDTHS)
+        ]
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.drop = nn.Dropout(drop_rate)
         self.reset_classifier(num_classes)

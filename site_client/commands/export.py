@@ -90,7 +90,7 @@ def _features(
             for expert in cards:
                 advance(1, f"{name} by {expert}")
                 try:
-                    data = release_features(desk, name, cards, expert)
+                    data = release_features(desk, name, cards, expert, asked=tuple(cards))
                 except EchoFedError as error:
                     refused.append(_refusal(f"{name} by {expert}", error))
                     continue

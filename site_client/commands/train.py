@@ -66,8 +66,10 @@ def train(
         "feature_width": card.feature_width,
         "layers": len(card.layers),
         "parent": card.parent,
+        "trunk": card.trunk,
         "metrics": card.metrics,
     }
     shown = [("backbone", card.backbone), ("views", " ".join(card.views))]
+    shown += [("trunk", card.trunk)] if card.trunk else []
     shown += [(name, f"{value:.3f}") for name, value in card.metrics.items()]
     emit(document, as_json=as_json, tables=[table(f"expert {card.id}", ("what", "value"), shown)])

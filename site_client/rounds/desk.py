@@ -71,14 +71,19 @@ class Desk:
         self.ledger.append(f"{kind}.received", body, actor=self.site)
 
     def own_experts(self) -> tuple[ExpertCard, ...]:
-        """This site's newest expert of each group of datasets."""
+        """This site's newest expert of each group of datasets, and the trunks they stand on."""
         newest: dict[tuple[str, ...], ExpertCard] = {}
+        own: dict[str, ExpertCard] = {}
         for name in self.store.experts():
             card = read_expert_card(read_json(self.store.expert_folder(name) / CARD_FILE))
             known = newest.get(card.datasets)
-            if card.site == self.site and (known is None or known.created <= card.created):
+            if card.site != self.site:
+                continue
+            own[card.id] = card
+            if known is None or known.created <= card.created:
                 newest[card.datasets] = card
-        return tuple(newest.values())
+        offered = {name for card in newest.values() for name in (card.trunk, card.id)}
+        return tuple(card for card in own.values() if card.id in offered)
 
     def received_hashes(self) -> tuple[str, ...]:
         """Hashes of the weights that need not be sent here again; damaged ones are left out."""
@@ -157,10 +162,13 @@ def keep_fusion(desk: Desk, card: FusionCard, request: Payload) -> None:
     """Store the fusion that came along, or find it here.
 
     Raises:
-        EchoFedError: CHECKPOINT_CORRUPT, FUSION_UNKNOWN, or EXPERT_UNKNOWN for a missing expert.
+        EchoFedError: CHECKPOINT_CORRUPT, FUSION_UNKNOWN, or EXPERT_UNKNOWN for a missing expert
+            or trunk.
     """
     for block in card.blocks:
-        desk.store.require_expert(block.expert)
+        folder = desk.store.require_expert(block.expert)
+        if trunk := read_expert_card(read_json(folder / CARD_FILE)).trunk:
+            desk.store.require_expert(trunk)
     folder = desk.store.fusion_folder(expect_file_name(card.id))
     if card.id in request.blobs:
         save_checkpoint(folder, card, request.blobs[card.id])

@@ -30,16 +30,22 @@ def kept_export(
         variant: what else the export depends on, such as passes and policy revision.
         make: makes it.
     """
-    name = f"{dataset_hash[:_HASH_CHARACTERS]}-{card.weights_sha256[:_HASH_CHARACTERS]}-{variant}"
-    path = _folder(store) / f"{name}.safetensors"
+    path = _path(store, dataset_hash, card, variant)
     if path.is_file():
         try:
             return read_export(path.read_bytes())
         except EchoFedError as error:
             log.warning("a kept export is made again: %s", error)
     export = make()
-    write_bytes(path, export.to_bytes())
+    keep_export(store, dataset_hash, card, variant, export)
     return export
+
+
+def keep_export(
+    store: SiteStore, dataset_hash: str, card: ExpertCard, variant: str, export: FeatureExport
+) -> None:
+    """Keep an export for when it is asked for; see ``kept_export``."""
+    write_bytes(_path(store, dataset_hash, card, variant), export.to_bytes())
 
 
 def prune_exports(
@@ -70,6 +76,11 @@ def stale_exports(
         if content not in current or weights in gone:
             stale.append(path)
     return stale
+
+
+def _path(store: SiteStore, dataset_hash: str, card: ExpertCard, variant: str) -> Path:
+    name = f"{dataset_hash[:_HASH_CHARACTERS]}-{card.weights_sha256[:_HASH_CHARACTERS]}-{variant}"
+    return _folder(store) / f"{name}.safetensors"
 
 
 def _folder(store: SiteStore) -> Path:

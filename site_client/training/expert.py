@@ -17,8 +17,9 @@ from shared.echo.ontology import load_ontology
 from shared.errors import Code, EchoFedError
 from shared.evidence.discrepancy import REFERENCE_PREFIX
 from shared.files import sha256_hex
+from shared.models.adapter import AdaptedTrunk, build_adapter
 from shared.models.backbone import build_expert, copy_common_weights, feature_width, unpack_tensors
-from shared.models.expert import pack_expert
+from shared.models.expert import FrozenExpert, pack_adapter, pack_expert
 from shared.models.loss import PresentViewsLoss, label_set_loss
 from shared.seeding import derive_seed
 from shared.settings import dump_settings, hash_settings
@@ -64,7 +65,8 @@ def train_expert(
     """
     cpu_began = time.process_time()
     manifests = [store.manifest(name) for name in datasets]
-    parent = load_expert(store.require_expert(settings.start_from)) if settings.start_from else None
+    begin = settings.trunk or settings.start_from
+    parent = load_expert(store.require_expert(begin)) if begin else None
     views = head_views(manifests, settings, parent)
     frames = load_frames(store, datasets, image_size=settings.image_size, splits=("train", "val"))
     require_trainable(frames, views)
@@ -73,7 +75,10 @@ def train_expert(
         model = _first_model(settings, views, parent)
         course = _train(model, frames, views, settings, checkpoint, report)
         reference = plain_batches(frames.of_split("train"), _REFERENCE_BATCH)
-        weights, layers = pack_expert(model, reference)
+        if isinstance(model, AdaptedTrunk):
+            weights, layers = pack_adapter(model, reference)
+        else:
+            weights, layers = pack_expert(model, reference)
     metrics = _metrics(course, cpu_seconds=time.process_time() - cpu_began)
     sha256 = sha256_hex(weights)
     name = manifests[0].id if len(manifests) == 1 else "pool"
@@ -95,6 +100,8 @@ def train_expert(
         settings=flatten(dump_settings(settings)),
         metrics=metrics,
         created=now.isoformat(timespec="seconds"),
+        trunk=settings.trunk,
+        trunk_sha256=parent[0].weights_sha256 if parent and settings.trunk else "",
     )
     save_checkpoint(store.expert_folder(card.id), card, weights)
     checkpoint.remove()
@@ -112,7 +119,7 @@ def head_views(
     views = [view for manifest in manifests for view in manifest.label_map().views()]
     if parent is not None:
         _require_fit(parent[0], settings)
-        if settings.restrict_to_present:
+        if settings.restrict_to_present and not settings.trunk:
             views += parent[0].views
     return load_ontology().order(views)
 
@@ -188,6 +195,9 @@ def _first_model(
 ) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(settings.seed, "weights"))
+        if parent is not None and settings.trunk:
+            encoder = FrozenExpert(*parent).encoder
+            return build_adapter(encoder, len(views), image_size=settings.image_size)
         model = build_expert(settings.backbone, len(views), image_size=settings.image_size)
     if parent is not None:
         card, weights = parent
@@ -201,6 +211,13 @@ def _first_model(
 
 
 def _require_fit(parent: ExpertCard, settings: ExpertSettings) -> None:
+    key = "trunk" if settings.trunk else "start_from"
+    if parent.trunk:
+        raise EchoFedError(
+            Code.CONFIG_INVALID,
+            f"expert.{key}={parent.id} is no full expert, it stands on a trunk itself",
+            f"set expert.trunk={parent.trunk}",
+        )
     for name, theirs, ours in (
         ("backbone", parent.backbone, settings.backbone),
         ("image_size", parent.image_size, settings.image_size),
@@ -208,8 +225,8 @@ def _require_fit(parent: ExpertCard, settings: ExpertSettings) -> None:
         if theirs != ours:
             raise EchoFedError(
                 Code.CONFIG_INVALID,
-                f"expert.start_from={parent.id} has {name} {theirs}, expert.{name} is {ours}",
-                f"set expert.{name}={theirs}, or start from another expert",
+                f"expert.{key}={parent.id} has {name} {theirs}, expert.{name} is {ours}",
+                f"set expert.{name}={theirs}, or name another expert",
             )
 
 
