@@ -26,7 +26,7 @@ def test_forgetting_counts_from_the_best_stage_and_transfer_from_arrival() -> No
 
 
 def test_a_score_before_arrival_is_no_score_to_forget() -> None:
-    scores_TI = np.array([[0.5, 0.9], [0.5, 0.2]])
+    scores_TI = np.array([[0.5, 0.9, 0.0], [0.5, 0.2, 0.0], [0.5, 0.2, 0.1]])
     assert continual_figures(scores_TI).forgetting == 0.0
 
 

@@ -16,6 +16,7 @@ from aggregator.benchmark.lessons import (
 )
 from aggregator.benchmark.sequential import (
     ROWS_PER_LABEL,
+    Learn,
     StoredRow,
     choose_memory,
     fisher_information,
@@ -80,14 +81,14 @@ def test_earlier_lessons_do_not_change_when_a_dataset_comes(
 
 @pytest.mark.parametrize("learn", [learn_with_penalty, learn_with_distillation])
 def test_a_guard_of_no_strength_is_the_naive_head(
-    lessons: list[Lesson], naive: Head, learn: type
+    lessons: list[Lesson], naive: Head, learn: Learn
 ) -> None:
     assert torch.equal(learn(lessons, 0.0, 0).weight_VD, naive.weight_VD)
 
 
 @pytest.mark.parametrize("learn", [learn_with_penalty, learn_with_distillation, learn_with_memory])
 def test_the_first_dataset_is_learned_as_the_naive_head_learns_it(
-    lessons: list[Lesson], learn: type
+    lessons: list[Lesson], learn: Learn
 ) -> None:
     value = RATE if learn is learn_with_memory else 100.0
     assert torch.equal(
@@ -97,7 +98,7 @@ def test_the_first_dataset_is_learned_as_the_naive_head_learns_it(
 
 @pytest.mark.parametrize("learn", [learn_with_penalty, learn_with_distillation])
 def test_a_stronger_guard_stays_nearer_to_the_earlier_head(
-    lessons: list[Lesson], learn: type
+    lessons: list[Lesson], learn: Learn
 ) -> None:
     before = learn_naively(lessons[:1], RATE, 0)
     weak, strong = (distance(learn(lessons[:2], s, 0), before) for s in (0.1, 100.0))
