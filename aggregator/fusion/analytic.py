@@ -54,7 +54,7 @@ class LinearHead:
 
     def tell(self, rows: DatasetRows) -> NDArray[np.float64]:
         """Log-probabilities (N, V) over the union views."""
-        return _tell(self.scores(rows), self.has_rows_V, self.temperature)
+        return tell_scores(self.scores(rows), self.has_rows_V, self.temperature)
 
 
 Fit = Callable[..., LinearHead]
@@ -182,17 +182,35 @@ def _with_temperature(
 ) -> tuple[float, LinearHead]:
     """The head at its best temperature, and the mean log-probability that it gives to labels."""
     scores = [head.scores(rows) for rows in held_out]
-
-    def tell(temperature: float) -> list[NDArray[np.float64]]:
-        return [_tell(scores_NV, head.has_rows_V, temperature) for scores_NV in scores]
-
-    temperature, certainty = best_temperature(tell, held_out, head.space.views)
+    temperature, certainty = fit_temperature(scores, held_out, head.space.views, head.has_rows_V)
     return certainty, replace(head, temperature=temperature)
 
 
-def _tell(
+def fit_temperature(
+    scores: Sequence[NDArray[np.float64]],
+    held_out: Sequence[DatasetRows],
+    views: Sequence[str],
+    has_rows_V: NDArray[np.bool_],
+) -> tuple[float, float]:
+    """The temperature at which labels are most probable, and their mean log-probability then.
+
+    Args:
+        scores: of each held-out dataset's rows (N, V).
+        held_out: labelled rows; datasets weigh equally.
+        views: names of the columns.
+        has_rows_V: views of which there were training rows.
+    """
+
+    def tell(temperature: float) -> list[NDArray[np.float64]]:
+        return [tell_scores(scores_NV, has_rows_V, temperature) for scores_NV in scores]
+
+    return best_temperature(tell, held_out, views)
+
+
+def tell_scores(
     scores_NV: NDArray[np.float64], has_rows_V: NDArray[np.bool_], temperature: float
 ) -> NDArray[np.float64]:
+    """Log-probabilities (N, V) of scores; views without training rows get the floor."""
     told_NV = np.full(scores_NV.shape, LOG_FLOOR)
     told_NV[:, has_rows_V] = log_softmax(scores_NV[:, has_rows_V] / temperature, axis=1)
     return told_NV

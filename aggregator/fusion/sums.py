@@ -93,7 +93,7 @@ class RowSums:
 
 def sum_rows(rows: DatasetRows, space: FeatureSpace) -> RowSums:
     """Sum the labelled plain training rows of a dataset whose label covers a union view."""
-    share_KV = _shares(rows, space.views)
+    share_KV = label_shares(rows, space.views)
     kept_N = is_scored(rows, "train") & (share_KV.sum(axis=1) > 0)[rows.label_N]
     kept, seen_D = select_rows(rows, kept_N), space.spread(rows.available)
     sum_KD = np.zeros((len(rows.labels), len(seen_D)))
@@ -150,7 +150,7 @@ def sum_statistics(export: StatisticsExport, space: FeatureSpace) -> RowSums:
     gram_DD[np.ix_(target_P, target_P)] = gram_PP
     sum_KD = np.zeros((len(num_K), len(gram_DD)))
     sum_KD[:, target_P] = mean_KP * num_K[:, None]
-    share_KV = _shares(card, space.views)
+    share_KV = label_shares(card, space.views)
     known = {block.expert for block in card.blocks}
     return RowSums(
         dataset=f"{card.site}/{card.dataset}",
@@ -229,7 +229,7 @@ def pool(sums: Sequence[RowSums], space: FeatureSpace, *, balance: bool) -> Pool
     )
 
 
-def _shares(words: Words, views: Sequence[str]) -> NDArray[np.float64]:
+def label_shares(words: Words, views: Sequence[str]) -> NDArray[np.float64]:
     """What share of a row of each label goes to each union view (K, V).
 
     A label is taken for what it names, without what its site folds into it: equal shares would
