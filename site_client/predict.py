@@ -143,8 +143,7 @@ def _place(
     id_scalar = float(novelty.id_scalar(scorer.score(*inputs).mean()))
     if rejection is None or id_scalar >= rejection.id_scalar_below:
         return id_scalar, ()
-    is_known_scanner = scorer.score_scanner(*inputs).mean() >= rejection.scanner_below
-    return id_scalar, ("unknown view" if is_known_scanner else "unknown scanner",)
+    return id_scalar, ("unknown scanner or view",)
 
 
 def _clip_probabilities(told_NV: Tensor) -> list[float]:

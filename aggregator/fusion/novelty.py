@@ -40,7 +40,7 @@ def fit_novelty(joined: JoinedRows, homes: Mapping[str, Collection[str]]) -> Nov
         return None
     novelty = Novelty(joined.blocks, kept)
     home_clips = [
-        score_clips(scorer, held_out)[0]
+        score_clips(scorer, held_out)
         for rows in joined.datasets
         if (scorer := novelty.scorer(rows.available)) is not None
         and len((held_out := select_rows(rows, is_scored(rows, "val"))).label_N)
@@ -102,21 +102,16 @@ def site_rejections(
     """Site -> thresholds that keep this share of its validation clips, labelled or not."""
     if novelty is None:
         return {}
-    told: dict[str, list[tuple[Array, Array]]] = {}
+    told: dict[str, list[Array]] = {}
     for rows in datasets:
         is_held_out_N = (rows.split_N == SPLITS.index("val")) & (rows.pass_N == 0)
         scorer = novelty.scorer(rows.available)
         if scorer is not None and is_held_out_N.any():
-            near_M, scanner_M = score_clips(scorer, select_rows(rows, is_held_out_N))
-            told.setdefault(rows.name.partition("/")[0], []).append(
-                (novelty.id_scalar(near_M), scanner_M)
-            )
+            near_M = score_clips(scorer, select_rows(rows, is_held_out_N))
+            site = rows.name.partition("/")[0]
+            told.setdefault(site, []).append(novelty.id_scalar(near_M))
     return {
-        site: Rejection(
-            id_scalar_below=keep_share(np.concatenate([near_M for near_M, _ in parts]), recall),
-            scanner_below=keep_share(np.concatenate([one_M for _, one_M in parts]), recall),
-        )
-        for site, parts in told.items()
+        site: Rejection(keep_share(np.concatenate(parts), recall)) for site, parts in told.items()
     }
 
 
@@ -126,12 +121,11 @@ def keep_share(value_M: Array, recall: float) -> float:
     return float(np.sort(value_M)[num_refused])
 
 
-def score_clips(scorer: Scorer, rows: DatasetRows) -> tuple[Array, Array]:
-    """Mean over the frames of each clip, as a verdict takes it: score, score of the scanner."""
-    inputs = rows.features, rows.logits, rows.evidence
-    told_N2 = np.stack([scorer.score(*inputs), scorer.score_scanner(*inputs)], axis=1)
-    means_M2, _ = by_clip(told_N2, rows.label_N, rows.clip_N)
-    return means_M2[:, 0], means_M2[:, 1]
+def score_clips(scorer: Scorer, rows: DatasetRows) -> Array:
+    """Mean score over the frames of each clip, as a verdict takes it."""
+    score_N = scorer.score(rows.features, rows.logits, rows.evidence)
+    means_M1, _ = by_clip(score_N[:, None], rows.label_N, rows.clip_N)
+    return means_M1[:, 0]
 
 
 def _classes(rows: DatasetRows) -> tuple[NDArray[np.int64], int]:
@@ -156,7 +150,7 @@ def _play_foreign(
         scorer = novelty.scorer(available, without=(rows.name,))
         clips = select_rows(rows, is_scored(rows, "train") | is_scored(rows, "val"))
         if scorer is not None and len(clips.label_N):
-            yield score_clips(scorer, clips)[0]
+            yield score_clips(scorer, clips)
 
 
 def _fit_odds(home: Sequence[Array], foreign: Sequence[Array]) -> tuple[float, float]:

@@ -83,16 +83,9 @@ class Carried:
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """Thresholds of one site: what lies below was not seen before.
-
-    Args:
-        id_scalar_below: a clip below abstains.
-        scanner_below: of those, one whose score of the scanner is below shows an unknown scanner;
-            the others an unknown view.
-    """
+    """The threshold of one site: a clip whose id scalar is below was not seen before."""
 
     id_scalar_below: float
-    scanner_below: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 VERDICT_VERSION = 2
-Doubt = Literal["unknown scanner", "unknown view", "low probability"]
-"""Why a verdict abstains: nothing like the whole picture was seen before; something was, but not
-this view; or the views are too close to each other."""
+Doubt = Literal["unknown scanner or view", "low probability"]
+"""Why a verdict abstains: nothing like the clip was seen before, or views are too close."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,8 +66,6 @@ class _Part:
     weight: float
     means_KD: Array
     whitening_DD: Array
-    whole_whitening_DD: Array
-    whole_mean_D: Array
     background_mean_D: Array
     background_whitening_DD: Array
 
@@ -87,16 +85,6 @@ class Scorer:
             for parts in self.by_home
         ]
         best_N: Array = np.max(nearest_HN, axis=0)
-        return best_N
-
-    def score_scanner(self, features: Arrays, logits: Arrays, evidence: Arrays) -> Array:
-        """How near a frame is to any known dataset as a whole (N), whatever view it shows."""
-        groups = coordinates(self.blocks, features, logits, evidence)
-        far_HN = [
-            np.sum([part.weight * _told_whole(part, groups) for part in parts], axis=0)
-            for parts in self.by_home
-        ]
-        best_N: Array = -np.min(far_HN, axis=0)
         return best_N
 
 
@@ -254,7 +242,6 @@ def _parts(
         if key not in backgrounds:
             backgrounds[key] = _background(known, place, kept, seen_E)
         window = np.ix_(kept, kept)
-        whole_mean_D, whole_DD = _whole(home, place)
         parts.append(
             _Part(
                 group=place,
@@ -262,8 +249,6 @@ def _parts(
                 weight=1.0 if place == len(seen_E) else 1.0 / num,
                 means_KD=group.means_KD[:, kept],
                 whitening_DD=whitening_of(group.covariance_DD[window]),
-                whole_mean_D=whole_mean_D[kept],
-                whole_whitening_DD=whitening_of(whole_DD[window]),
                 background_mean_D=backgrounds[key][0],
                 background_whitening_DD=backgrounds[key][1],
             )
@@ -301,12 +286,6 @@ def _told(part: _Part, groups: Sequence[Array]) -> Array:
     )
     told_NK: Array = _BACKGROUND * background_N1 - near_NK
     return told_NK
-
-
-def _told_whole(part: _Part, groups: Sequence[Array]) -> Array:
-    """How far a home as a whole is in one group (N)."""
-    far_N: Array = _spread(groups, part, part.whole_mean_D[None], part.whole_whitening_DD)[:, 0]
-    return far_N
 
 
 def _spread(groups: Sequence[Array], part: _Part, means_KD: Array, whitening_DD: Array) -> Array:

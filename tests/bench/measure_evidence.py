@@ -50,7 +50,6 @@ COLUMNS = (
     "known kept",
     "unknown refused",
     "open set",
-    "right reason",
     "origin",
 )
 Figures = tuple[str, dict[str, str]]
@@ -199,8 +198,6 @@ def _measure_case(
             "unknown refused": refused.mean(),
             "open set": ((here["right"] & kept).mean() + refused.mean()) / 2,
         }
-    is_reason = away["scanner refuses"] == (kind == "new scanner")
-    found["id scalar"]["right reason"] = is_reason[away["score refuses"]].mean()
     return found
 
 
@@ -218,7 +215,7 @@ def _tell(
     """By frame and clip how much at home it is, whether it is refused, and told right."""
     scorer = novelty.scorer(test.available)
     assert scorer is not None
-    near_M, scanner_M = score_clips(scorer, test)
+    near_M = score_clips(scorer, test)
     told_NV = np.maximum(fuse_rows(fusion, test).log_probabilities_NV, -1e3)
     told_MV, label_M = by_clip(told_NV, test.label_N, test.clip_N)
     told_MV = log_softmax(told_MV, axis=1)
@@ -227,7 +224,6 @@ def _tell(
         "score": scorer.score(test.features, test.logits, test.evidence),
         "clip score": near_M,
         "score refuses": novelty.id_scalar(near_M) < one.id_scalar_below,
-        "scanner refuses": scanner_M < one.scanner_below,
         "probability": told_NV.max(axis=1),
         "clip probability": told_MV.max(axis=1),
         "probability refuses": np.exp(told_MV.max(axis=1)) < low,

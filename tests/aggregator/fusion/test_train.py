@@ -114,11 +114,9 @@ def test_a_card_that_hides_what_the_weights_carry_is_refused(trials: FusionTrial
 
 
 def test_an_unknown_site_has_the_strictest_thresholds(trials: FusionTrials) -> None:
-    card = replace(
-        trials.best.card, rejections={"a": Rejection(0.2, -1.0), "b": Rejection(0.4, -2.0)}
-    )
-    assert card.rejection("a") == Rejection(0.2, -1.0)
-    assert card.rejection("elsewhere") == Rejection(0.4, -2.0)
+    card = replace(trials.best.card, rejections={"a": Rejection(0.2), "b": Rejection(0.4)})
+    assert card.rejection("a") == Rejection(0.2)
+    assert card.rejection("elsewhere") == Rejection(0.4)
 
 
 def test_the_same_seed_gives_the_same_bytes(joined: JoinedRows) -> None:

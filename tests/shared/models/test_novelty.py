@@ -130,7 +130,6 @@ def test_to_leave_a_dataset_out_is_never_to_have_known_it() -> None:
     scorer = known(one, other).scorer(without=("b/y",))
     assert scorer is not None
     assert np.array_equal(scorer.score(*rows), score(known(one), rows))
-    assert np.array_equal(scorer.score_scanner(*rows), known(one).scorer().score_scanner(*rows))  # type: ignore[union-attr]
 
 
 def test_the_order_of_the_datasets_is_nothing() -> None:
