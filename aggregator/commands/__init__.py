@@ -16,6 +16,7 @@ COMMANDS: Registry[Callable[..., None]] = Registry(
         "promote": "aggregator.commands.promote:promote",
         "rollback": "aggregator.commands.promote:rollback",
         "withdraw": "aggregator.commands.withdraw:withdraw",
+        "streams": "aggregator.commands.streams:streams",
         "audit": "aggregator.commands.audit:audit",
     },
 )

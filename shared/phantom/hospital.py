@@ -15,7 +15,7 @@ from shared.errors import Code, EchoFedError
 from shared.files import write_bytes, write_json
 from shared.phantom.anatomy import draw_heart
 from shared.phantom.overlay import SCREENS, draw_variant, with_screen
-from shared.phantom.planes import PLANES
+from shared.phantom.planes import plane_name
 from shared.phantom.scanner import SCANNERS, PhantomClip, render_clip
 from shared.phantom.study import Person, StudyTags, dicom_of, draw_person
 from shared.seeding import numpy_generator
@@ -55,10 +55,7 @@ class HospitalSpec:
                 Code.NAME_UNKNOWN, f"no scanner {self.scanner!r}", f"choose of {list(SCANNERS)}"
             )
         for _, view in self.exams():
-            if view not in PLANES:
-                raise EchoFedError(
-                    Code.VIEW_UNKNOWN, f"no plane {view!r}", f"choose of {list(PLANES)}"
-                )
+            plane_name(view)
 
     def exams(self) -> list[tuple[str, str]]:
         """(label, view) of every kind of clip a patient has."""

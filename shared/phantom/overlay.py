@@ -12,7 +12,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import binary_dilation
 
-from shared.phantom.planes import VIEWS
+from shared.phantom.planes import VIEWS, plane_name
 from shared.phantom.scanner import PhantomClip
 
 Pixels = npt.NDArray[np.uint8]
@@ -61,7 +61,7 @@ def draw_variant(view: str, correlation: float, rng: np.random.Generator) -> int
     """Which badge is shown: the view's own with this chance, else any with equal chance."""
     follows_view = float(rng.random()) < correlation
     anyone = int(rng.integers(len(VIEWS)))
-    return VIEWS.index(view) if follows_view else anyone
+    return VIEWS.index(plane_name(view)) if follows_view else anyone
 
 
 def tissue_box(size_HW: tuple[int, int]) -> Box:

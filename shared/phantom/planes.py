@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from shared.errors import Code, EchoFedError
 from shared.phantom.anatomy import Heart
 
 Vector = npt.NDArray[np.float64]
@@ -64,6 +65,24 @@ PLANES: dict[str, Plane] = {
     "SC-4C": Plane("subcostal", 213.0, level=0.12, swing_deg=-16.0, standoff_mm=24.0),
 }
 VIEWS: tuple[str, ...] = tuple(PLANES)
+CONTRAST = "-contrast"
+"""Ends the name of a view that is imaged with a contrast agent in the chambers."""
+CONTRAST_VIEWS: tuple[str, ...] = tuple(plane + CONTRAST for plane in ("A4C", "A2C", "A3C", "PLAX"))
+
+
+def plane_name(view: str) -> str:
+    """The plane that a view shows, with or without contrast.
+
+    Raises:
+        EchoFedError: VIEW_UNKNOWN.
+    """
+    if view not in VIEWS + CONTRAST_VIEWS:
+        raise EchoFedError(
+            Code.VIEW_UNKNOWN,
+            f"the phantom has no view {view!r}",
+            f"choose of {list(VIEWS + CONTRAST_VIEWS)}",
+        )
+    return view.removesuffix(CONTRAST)
 
 
 def jittered(plane: Plane, rng: np.random.Generator, strength: float) -> Plane:

@@ -8,13 +8,12 @@ import numpy.typing as npt
 
 from shared.echo.frame import MillimetresPerPixel
 from shared.echo.sector import Fan, SectorMask
-from shared.errors import Code, EchoFedError
 from shared.phantom.anatomy import Heart
 from shared.phantom.beam import Grid, Optics, Window, compress, draw_window, envelope
 from shared.phantom.fan import Converter, FanLayout, converter
-from shared.phantom.planes import PLANES, Pose, jittered, pose_of
+from shared.phantom.planes import CONTRAST, PLANES, Pose, jittered, plane_name, pose_of
 from shared.phantom.shapes import Points
-from shared.phantom.tissue import Section, cut, label_map
+from shared.phantom.tissue import Section, cut, label_map, opacify
 from shared.phantom.truth import landmarks_rc
 
 Pixels = npt.NDArray[np.uint8]
@@ -138,6 +137,15 @@ SCANNERS: dict[str, Scanner] = {
         36.0,
         "ember",
     ),
+    "fjord": Scanner(
+        "fjord",
+        Optics(0.48, 0.75, 85.0, -14.0, 60.0, 1.25, 0.6, 0.3, -10.0, -44.0, -31.0),
+        FanLayout(84.0, 0.08, 0.48, 0.06, 0.11, 0.04),
+        (145.0, 165.0),
+        (84.0, 78.0),
+        28.0,
+        "borealis",
+    ),
 }
 
 
@@ -154,22 +162,19 @@ def render_clip(
 
     Args:
         heart: the patient.
-        view: a key of `PLANES`.
+        view: one of `VIEWS` or `CONTRAST_VIEWS`.
         scanner: one of `SCANNERS`.
         num_frames: consecutive frames from a random phase of the beat.
         size_HW: the whole screen in pixels.
         rng: the only source of chance: probe pose, depth, window, start phase, noise.
     """
-    if view not in PLANES:
-        raise EchoFedError(
-            Code.VIEW_UNKNOWN, f"the phantom has no plane {view!r}", f"choose of {list(PLANES)}"
-        )
-    pose = pose_of(jittered(PLANES[view], rng, 1.0), heart)
+    pose = pose_of(jittered(PLANES[plane_name(view)], rng, 1.0), heart)
     sight = _set_up(heart, pose, scanner, size_HW, rng)
     start = float(rng.random())
     step = scanner.frame_time_ms / heart.cycle_ms
     phases = tuple((start + index * step) % 1.0 for index in range(num_frames))
-    frames = [_frame(heart, phase, sight, rng) for phase in phases]
+    has_contrast = view.endswith(CONTRAST)
+    frames = [_frame(heart, phase, sight, rng, has_contrast=has_contrast) for phase in phases]
     fan = sight.convert.sector.fan
     assert fan is not None
     depth_mm = float(sight.grid.radii_mm[-1] - sight.grid.radii_mm[0])
@@ -215,10 +220,12 @@ def _set_up(
 
 
 def _frame(
-    heart: Heart, phase: float, sight: _Sight, rng: np.random.Generator
+    heart: Heart, phase: float, sight: _Sight, rng: np.random.Generator, *, has_contrast: bool
 ) -> tuple[Pixels, Pixels]:
     """One grey picture and its label map."""
     section = cut(heart, phase, points_in(sight.pose, sight.grid))
+    if has_contrast:
+        section = opacify(section)
     optics = sight.scanner.optics
     amplitude = envelope(section, sight.grid, optics, sight.window, rng)
     grey = sight.convert.to_pixels(compress(amplitude, optics))

@@ -5,7 +5,7 @@ moves with them; valves open and close by themselves.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -33,6 +33,9 @@ VALVE_DB = -15.0
 PERICARDIUM_DB = -9.0
 SURROUND_DB = -28.0
 LIVER_DB = -27.0
+# microbubbles at low transmit power: blood echoes more strongly than muscle, which is suppressed
+BUBBLES_DB = -14.0
+_LOW_POWER_DB = -13.0
 
 _FAR = np.float32(99.0)
 
@@ -80,6 +83,14 @@ def cut(heart: Heart, phase: float, points_xyz: Points) -> Section:
     seed = heart.roughness_seed
     x, y, z = (v + np.float32(seed % s) for v, s in zip(material, (83, 89, 97), strict=True))
     return Section((x, y, z), chambers, echo_db, mirror)
+
+
+def opacify(section: Section) -> Section:
+    """The section with a contrast agent in all chambers, imaged at low power."""
+    blood = np.minimum.reduce([d for d in section.chambers if d is not section.chambers.wall])
+    tissue_db = section.echo_db + np.float32(_LOW_POWER_DB)
+    echo_db = _blend(tissue_db, blood, BUBBLES_DB, 1.0)
+    return replace(section, echo_db=echo_db, mirror=_blend(section.mirror, blood, 0.0, 1.0))
 
 
 def label_map(chambers: Chambers) -> np.ndarray:

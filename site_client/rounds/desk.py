@@ -100,14 +100,19 @@ def _intact(
         return []
 
 
-def open_desk(config: Path) -> Desk:
+def open_desk(config: Path, *, recipient: str = "") -> Desk:
     """Open the site that a settings file describes.
 
+    Args:
+        config: settings file.
+        recipient: who will receive what is released; by default the site's own federation.
+
     Raises:
-        EchoFedError: CONFIG_INVALID at a site without a centre, and what settings and policy raise.
+        EchoFedError: CONFIG_INVALID at a site without a centre where no recipient is named, and
+            what settings and policy raise.
     """
     settings = load_settings(SiteSettings, config)
-    if settings.centre is None:
+    if not recipient and settings.centre is None:
         raise EchoFedError(
             Code.CONFIG_INVALID,
             "this site belongs to no federation",
@@ -116,9 +121,8 @@ def open_desk(config: Path) -> Desk:
     root = config.parent / settings.folder
     store = SiteStore(root)
     ledger = Ledger(store.ledger_path)
-    egress = open_egress(
-        root / POLICY_FILE, ledger, site=settings.site, recipient=settings.centre.federation
-    )
+    to_whom = recipient or (settings.centre.federation if settings.centre else "")
+    egress = open_egress(root / POLICY_FILE, ledger, site=settings.site, recipient=to_whom)
     started = (time.monotonic(), time.process_time())
     return Desk(settings, store, egress, ledger, egress.policy_revision, started)
 

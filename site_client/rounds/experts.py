@@ -18,7 +18,7 @@ def answer(config: Path, request: Payload) -> Payload:
     cards, blobs, refused = [], {}, []
     for name in names:
         try:
-            document, weights = _release(desk, str(name))
+            document, weights = release_expert(desk, str(name))
         except EchoFedError as error:
             log.warning("expert not sent: %s", error)
             refused.append(refusal(error, expert=str(name)))
@@ -28,7 +28,8 @@ def answer(config: Path, request: Payload) -> Payload:
     return Payload({"cards": cards, "receipt": desk.receipt(refused=refused)}, blobs)
 
 
-def _release(desk: Desk, name: str) -> tuple[dict[str, object], bytes]:
+def release_expert(desk: Desk, name: str) -> tuple[dict[str, object], bytes]:
+    """An expert of this site through the door: its card and its weights."""
     card, weights = load_expert(desk.store.require_expert(name))
     if card.site != desk.site:
         raise EchoFedError(

@@ -32,14 +32,17 @@ def answer(config: Path, request: Payload) -> Payload:
             left.append([dataset, expert])
             continue
         try:
-            blobs[f"{dataset}/{expert}"] = _release(desk, str(dataset), cards, str(expert))
+            blobs[f"{dataset}/{expert}"] = release_features(desk, str(dataset), cards, str(expert))
         except EchoFedError as error:
             log.warning("export not sent: %s", error)
             refused.append(refusal(error, dataset=str(dataset), expert=str(expert)))
     return Payload({"receipt": desk.receipt(refused=refused, left=left)}, blobs)
 
 
-def _release(desk: Desk, dataset: str, cards: Mapping[str, ExpertCard], expert: str) -> bytes:
+def release_features(
+    desk: Desk, dataset: str, cards: Mapping[str, ExpertCard], expert: str
+) -> bytes:
+    """What an expert sees in a dataset of this site, through the door."""
     if expert not in cards:
         raise EchoFedError(Code.EXPERT_UNKNOWN, f"no card of expert {expert!r} came along")
     manifest = desk.store.manifest(dataset)

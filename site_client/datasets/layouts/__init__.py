@@ -24,6 +24,7 @@ LAYOUTS: Registry[Layout] = Registry(
         "lung_pocus": "site_client.datasets.layouts.lung_pocus:find",
         "mimic_iv_echo": "site_client.datasets.layouts.mimic_iv_echo:find",
         "muscle_timtrack": "site_client.datasets.layouts.muscle_timtrack:find",
+        "organ_stream": "site_client.datasets.layouts.organ_stream:find",
         "tmed2": "site_client.datasets.layouts.tmed2:find",
         "tte47": "site_client.datasets.layouts.tte47:find",
         "unity": "site_client.datasets.layouts.unity:find",

@@ -7,7 +7,7 @@ from shared.errors import Code, EchoFedError
 from shared.phantom.anatomy import Heart, draw_heart, volume_ml
 from shared.phantom.beam import scatter
 from shared.phantom.fan import converter, place_fan
-from shared.phantom.planes import PLANES, Plane, pose_of
+from shared.phantom.planes import CONTRAST_VIEWS, PLANES, Plane, pose_of
 from shared.phantom.scanner import SCANNERS, PhantomClip, render_clip
 from shared.phantom.tissue import cut
 from shared.phantom.truth import follow, landmarks_rc, pixel_rc
@@ -147,3 +147,14 @@ def test_pixel_of_the_probe_is_the_apex_of_the_fan() -> None:
     clip = clip_of(4)
     point = pixel_rc(clip.pose.origin_mm[None], clip.pose, fan=clip.fan, mm_per_pixel=0.5)
     assert np.allclose(point[0], clip.fan.apex_rc)
+
+
+@pytest.mark.parametrize("view", CONTRAST_VIEWS)
+def test_contrast_turns_blood_brighter_than_muscle_and_changes_no_anatomy(view: str) -> None:
+    filled = clip_of(3, view=view, scanner="fjord")
+    plain = clip_of(3, view=view.removesuffix("-contrast"), scanner="fjord")
+    assert np.array_equal(filled.labels_THW, plain.labels_THW)
+    for clip, sign in ((filled, 1.0), (plain, -1.0)):
+        blood = clip.pixels_THW[clip.labels_THW == 1].mean()
+        muscle = clip.pixels_THW[clip.labels_THW == 2].mean()
+        assert sign * (blood - muscle) > 10

@@ -1,0 +1,104 @@
+"""``echofed-site export``: write what may leave into a folder, for a medium that a person carries."""
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from shared.console import emit, progress, table
+from shared.errors import EchoFedError
+from shared.log import set_up_log
+from site_client.commands.options import CONFIG_FILE, ConfigOption, JsonOption, choose_datasets
+
+if TYPE_CHECKING:
+    from site_client.rounds.desk import Desk
+
+
+def export(
+    out: Annotated[Path, typer.Argument(help="Folder to write to: experts/ or exports/.")],
+    experts: Annotated[
+        Path | None,
+        typer.Option(help="Folder of everybody's experts; without it this site's own are written."),
+    ] = None,
+    dataset: Annotated[
+        list[str] | None, typer.Option(help="Dataset to look at; repeatable. Default: the only.")
+    ] = None,
+    recipient: Annotated[
+        str, typer.Option(help="Who receives it, as in policy.yaml; the federation by default.")
+    ] = "",
+    config: ConfigOption = Path(CONFIG_FILE),
+    as_json: JsonOption = False,
+) -> None:
+    """Let experts, or features by everybody's experts, leave by hand: same policy, same record."""
+    from site_client.rounds.desk import open_desk
+
+    desk = open_desk(config, recipient=recipient)
+    set_up_log(site=desk.site)
+    if experts is None:
+        done, refused = _own_experts(desk, out / "experts")
+    else:
+        chosen = choose_datasets(desk.store, dataset or ())
+        done, refused = _features(desk, chosen, experts, out / "exports")
+    rows = [(name, str(size)) for name, size in done.items()]
+    tables = [table("written", ("what", "bytes"), rows)]
+    if refused:
+        denied = [(str(one["subject"]), str(one["code"]), str(one["reason"])) for one in refused]
+        tables.append(table("refused", ("what", "code", "reason"), denied))
+    emit({"written": done, "refused": refused}, as_json=as_json, tables=tables)
+    if refused and not done:
+        raise typer.Exit(int(refused[0]["code"]))
+
+
+def _own_experts(desk: "Desk", folder: Path) -> tuple[dict[str, int], list[dict[str, Any]]]:
+    from shared.echo.expert import read_expert_card, save_checkpoint
+    from site_client.rounds.experts import release_expert
+
+    done: dict[str, int] = {}
+    refused: list[dict[str, Any]] = []
+    for card in desk.own_experts():
+        try:
+            document, weights = release_expert(desk, card.id)
+        except EchoFedError as error:
+            refused.append(_refusal(card.id, error))
+            continue
+        save_checkpoint(folder / card.id, read_expert_card(document), weights)
+        done[card.id] = len(weights)
+    return done, refused
+
+
+def _features(
+    desk: "Desk", datasets: tuple[str, ...], experts: Path, folder: Path
+) -> tuple[dict[str, int], list[dict[str, Any]]]:
+    from shared.echo.expert import CARD_FILE, expert_document, load_expert
+    from shared.files import write_bytes
+    from shared.payload import Payload
+    from site_client.rounds.desk import keep_experts
+    from site_client.rounds.features import release_features
+
+    found = [load_expert(path.parent) for path in sorted(experts.glob(f"*/{CARD_FILE}"))]
+    body = {"cards": [expert_document(card) for card, _ in found]}
+    cards = {
+        card.id: card
+        for card in keep_experts(desk, Payload(body, {card.id: data for card, data in found}))
+    }
+    done: dict[str, int] = {}
+    refused: list[dict[str, Any]] = []
+    with ExitStack() as stack:
+        advance = stack.enter_context(progress("extract", len(datasets) * len(cards)))
+        for name in datasets:
+            for expert in cards:
+                advance(1, f"{name} by {expert}")
+                try:
+                    data = release_features(desk, name, cards, expert)
+                except EchoFedError as error:
+                    refused.append(_refusal(f"{name} by {expert}", error))
+                    continue
+                file = f"{desk.site}-{name}-{expert}.safetensors"
+                write_bytes(folder / file, data)
+                done[file] = len(data)
+    return done, refused
+
+
+def _refusal(subject: str, error: EchoFedError) -> dict[str, Any]:
+    return {"subject": subject, "code": int(error.code), "reason": str(error)}
