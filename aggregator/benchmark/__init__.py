@@ -9,3 +9,6 @@ METHODS: Registry[Method] = Registry(
         "fused ridge": "aggregator.benchmark.fusions:fit_ridge_fusion",
     },
 )
+
+ORACLES = frozenset({"oracle expert"})
+"""Methods that are told what no deployed one can know: which dataset a row is from."""

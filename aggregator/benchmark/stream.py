@@ -69,10 +69,11 @@ class StreamRecord:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stream:
-    """A stream that is ready to be learned from."""
+    """A stream that is ready to be learned from; what is found of it is stored in its folder."""
 
     record: StreamRecord
     bank: FeatureBank
+    folder: Path
 
     def arrivals(self) -> tuple[Arrival, ...]:
         """Those that are learned from, in order."""
@@ -99,4 +100,4 @@ def open_stream(folder: Path) -> Stream:
             Code.DATA_UNREADABLE, "the stream is not complete", "run echofed-aggregator streams"
         )
     record = from_document(StreamRecord, read_json(path), version=STREAM_VERSION)
-    return Stream(record, FeatureBank(folder / "bank"))
+    return Stream(record, FeatureBank(folder / "bank"), folder)
