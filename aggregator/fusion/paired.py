@@ -64,7 +64,7 @@ def pair_clips(
 
 def figures(counts_KK: NDArray[Any], labels: Sequence[str]) -> dict[str, float]:
     """Figures of a confusion by name, as ``shared.metrics`` defines them, recalls by label."""
-    values = {name: float(one[0]) for name, one in _figures(counts_KK[None], labels).items()}
+    values = {name: float(one[0]) for name, one in drawn_figures(counts_KK[None], labels).items()}
     return {name: value for name, value in values.items() if not np.isnan(value)}
 
 
@@ -79,7 +79,7 @@ def patient_intervals(clips: PairedClips, *, seed: int) -> dict[str, tuple[float
     generator = numpy_generator(seed, "patient bootstrap")
     times_RP = generator.multinomial(num, np.full(num, 1.0 / num), size=RESAMPLES).astype(float)
     drawn = [
-        _figures(np.tensordot(times_RP, counts_PKK, axes=1), clips.labels)
+        drawn_figures(np.tensordot(times_RP, counts_PKK, axes=1), clips.labels)
         for counts_PKK in (clips.before_PKK, clips.after_PKK)
     ]
     return _quantiles(drawn[0], drawn[1], clips)
@@ -98,13 +98,29 @@ def clip_intervals(clips: PairedClips, *, seed: int) -> dict[str, tuple[float, f
         counts_KK = counts_PKK.sum(axis=0)
         num = counts_KK.sum()
         drawn_RC = generator.multinomial(num, counts_KK.ravel() / num, size=RESAMPLES)
-        drawn.append(_figures(drawn_RC.reshape(-1, *counts_KK.shape), clips.labels))
+        drawn.append(drawn_figures(drawn_RC.reshape(-1, *counts_KK.shape), clips.labels))
     return _quantiles(drawn[0], drawn[1], clips)
 
 
 def recall_of(label: str) -> str:
     """Name of the figure."""
     return f"recall {label}"
+
+
+def drawn_figures(counts_RKK: NDArray[Any], labels: Sequence[str]) -> Mapping[str, NDArray[np.float64]]:
+    """Figures of every confusion (R); not a number for a label that does not occur."""
+    true_RK, told_RK = counts_RKK.sum(axis=2), counts_RKK.sum(axis=1)
+    hits_RK = np.diagonal(counts_RKK, axis1=1, axis2=2)
+    with np.errstate(invalid="ignore"):
+        recall_RK = np.where(true_RK > 0, hits_RK / true_RK, np.nan)
+        f1_RK = np.where(true_RK > 0, 2 * hits_RK / (true_RK + told_RK), np.nan)
+    recalls = {recall_of(label): recall_RK[:, k] for k, label in enumerate(labels)}
+    return {
+        "accuracy": hits_RK.sum(axis=1) / true_RK.sum(axis=1),
+        "balanced_accuracy": np.nanmean(recall_RK, axis=1),
+        "macro_f1": np.nanmean(f1_RK, axis=1),
+        **recalls,
+    }
 
 
 def _quantiles(
@@ -121,22 +137,6 @@ def _quantiles(
         low, high = np.nanquantile(after[name] - before[name], _INTERVAL)
         intervals[name] = (float(low), float(high))
     return intervals
-
-
-def _figures(counts_RKK: NDArray[Any], labels: Sequence[str]) -> Mapping[str, NDArray[np.float64]]:
-    """Figures of every confusion (R); not a number for a label that does not occur."""
-    true_RK, told_RK = counts_RKK.sum(axis=2), counts_RKK.sum(axis=1)
-    hits_RK = np.diagonal(counts_RKK, axis1=1, axis2=2)
-    with np.errstate(invalid="ignore"):
-        recall_RK = np.where(true_RK > 0, hits_RK / true_RK, np.nan)
-        f1_RK = np.where(true_RK > 0, 2 * hits_RK / (true_RK + told_RK), np.nan)
-    recalls = {recall_of(label): recall_RK[:, k] for k, label in enumerate(labels)}
-    return {
-        "accuracy": hits_RK.sum(axis=1) / true_RK.sum(axis=1),
-        "balanced_accuracy": np.nanmean(recall_RK, axis=1),
-        "macro_f1": np.nanmean(f1_RK, axis=1),
-        **recalls,
-    }
 
 
 def _count(fusion: FusionModel, held_out: DatasetRows, blocks: Sequence[Block]) -> Counts | None:
