@@ -1,0 +1,112 @@
+"""The benchmark's tables: one stream each, the same cells on screen and in Markdown."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from aggregator.benchmark.gain import Gain
+from aggregator.benchmark.goals import Goal
+from aggregator.benchmark.summary import FINAL, MethodSummary, Spread, StreamSummary
+
+_MISSING = "-"
+_TELLS = {FINAL: "at the end", "macro_f1_average_incremental": "mean over increments"}
+_KEEPS = {
+    "macro_f1_forgetting": "forgetting",
+    "macro_f1_backward_transfer": "backward",
+    "macro_f1_forward_transfer": "forward",
+    "calibration_excess": "calibration",
+    "fit_cpu_s": "fit, CPU s",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """A table of text."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def sheets_of(summary: StreamSummary) -> tuple[Sheet, ...]:
+    """Tables of one stream; every one says in a column whether its rows are phantom or real."""
+    seeds = ", ".join(str(seed) for seed in summary.seeds)
+    name = f"{summary.stream}, seed{'s' * (len(summary.seeds) > 1)} {seeds}"
+    gain = f"gain over {summary.paper or 'the paper'} [95 %]"
+    origin, methods = summary.origin, summary.methods
+    found = [
+        Sheet(
+            f"{name}: macro-F1 of {summary.num_clips:.0f} test clips a seed",
+            ("method", "rows", *_TELLS.values(), gain),
+            tuple((m.method, origin, *_cells(m, _TELLS), show_gain(m.gain)) for m in methods),
+        ),
+        Sheet(
+            f"{name}: what is kept of it, and what it costs",
+            ("method", "rows", *_KEEPS.values()),
+            tuple((m.method, origin, *_cells(m, _KEEPS)) for m in methods),
+        ),
+        Sheet(
+            f"{name}: macro-F1 at the end, by dataset",
+            ("method", "rows", *summary.datasets),
+            tuple(
+                (m.method, origin, *(show(m.by_dataset.get(one)) for one in summary.datasets))
+                for m in methods
+            ),
+        ),
+    ]
+    if summary.auroc:
+        kinds = ("new scanner", "unseen view")
+        found.append(
+            Sheet(
+                f"{name}: AUROC of what is home against what is foreign",
+                (f"of {summary.default}, or nearest of all experts", "rows", *kinds),
+                tuple(
+                    (source, origin, *(show(by_kind.get(kind)) for kind in kinds))
+                    for source, by_kind in summary.auroc.items()
+                ),
+            )
+        )
+    found.append(
+        Sheet(
+            f"{name}: what {summary.default} is to reach",
+            ("goal", "rows", "measured", "reached"),
+            tuple((one.goal, origin, _measured(one), one.reached) for one in summary.goals),
+        )
+    )
+    return tuple(found)
+
+
+def markdown(summaries: Sequence[StreamSummary]) -> str:
+    """All tables, a heading for each stream."""
+    parts = []
+    for summary in summaries:
+        parts.append(f"### {summary.stream} ({summary.origin})")
+        for sheet in sheets_of(summary):
+            lines = [sheet.columns, ("---",) * len(sheet.columns), *sheet.rows]
+            rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+            parts += [f"{sheet.title}.", rows]
+    return "\n\n".join(parts) + "\n"
+
+
+def show(value: Spread | None, digits: int = 3) -> str:
+    """Mean and deviation over seeds."""
+    if value is None:
+        return _MISSING
+    tail = "" if value.sd is None else f" ± {value.sd:.{digits}f}"
+    return f"{value.mean:.{digits}f}{tail}"
+
+
+def show_gain(gain: Gain | None) -> str:
+    """The gain and its interval."""
+    if gain is None:
+        return _MISSING
+    return f"{gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
+
+
+def _cells(method: MethodSummary, figures: Sequence[str] | dict[str, str]) -> tuple[str, ...]:
+    return tuple(
+        show(method.figures.get(name), 2 if name.endswith("_s") else 3) for name in figures
+    )
+
+
+def _measured(goal: Goal) -> str:
+    return _MISSING if goal.measured is None else f"{goal.measured:.3f}"
