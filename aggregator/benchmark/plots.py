@@ -35,6 +35,7 @@ def plot_increments(
     Args:
         accuracy: method -> value after one, two, ... datasets; NaN where it was not measured.
         named: methods that get a colour and their name, at most five.
+        title: above the picture.
         what: is measured; stands at the axis.
     """
     figure, axes = _axes(title)
@@ -65,6 +66,7 @@ def plot_id_scores(
     Args:
         home_N: id scalars in [0, 1] of held-out frames of datasets that were learned from.
         foreign: kind -> id scalars of such frames.
+        title: above the picture.
     """
     figure = Figure(
         figsize=(_SIZE_INCH[0], 1.5 + 1.5 * len(foreign)), layout="constrained", facecolor="white"

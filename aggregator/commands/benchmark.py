@@ -1,0 +1,67 @@
+"""``echofed-aggregator benchmark``: every way to learn from the same exports, side by side."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aggregator.commands.options import JsonOption
+from shared.console import emit, progress, table
+from shared.log import set_up_log
+
+_STREAMS = Path("runs/streams")
+_SMALL = Path("runs/streams-small")  # apart: the full stream of the same name would be refused
+_OUT = Path("runs/benchmark")
+_COSTS = Path("tests/bench/cost_experts.csv")
+
+
+def benchmark(
+    streams: Annotated[
+        Path | None,
+        typer.Option(help="Folder of stored streams; runs/streams, or a small one that is made."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for tables and pictures.")] = _OUT,
+    methods: Annotated[
+        list[str] | None, typer.Option(help="Only these methods; repeatable.")
+    ] = None,
+    costs: Annotated[
+        Path, typer.Option(help="Measured frames per second by number of experts, if there.")
+    ] = _COSTS,
+    as_json: JsonOption = False,
+) -> None:
+    """Run every method at every stage of stored streams; needs no settings and no centre."""
+    from aggregator.benchmark import METHODS
+    from aggregator.benchmark.costs import cost_goals, read_costs
+    from aggregator.benchmark.folders import find_streams
+    from aggregator.benchmark.measure import measure_stream, num_steps
+    from aggregator.benchmark.report import write_report
+    from aggregator.benchmark.tables import sheets_of
+
+    set_up_log(site="centre")
+    asked = tuple(methods or METHODS.names())
+    for method in asked:
+        METHODS[method]  # refuses unknown names before anything runs
+    found = find_streams(streams or _stored_or_made())
+    speeds = read_costs(costs)
+    with progress("benchmark", num_steps(found.values(), asked)) as advance:
+        measured = [
+            measure_stream(seeds, asked, cost_goals(speeds), advance) for seeds in found.values()
+        ]
+        document = write_report(out, measured, speeds)
+    sheets = [sheet for one in measured for sheet in sheets_of(one.summary)]
+    emit(
+        document,
+        as_json=as_json,
+        tables=[table(sheet.title, sheet.columns, sheet.rows) for sheet in sheets],
+    )
+
+
+def _stored_or_made() -> Path:
+    """The usual folder of streams, or that of a small one, which is made if it is not there."""
+    from aggregator.streams.make import make_small_stream
+
+    if any(_STREAMS.glob("*/seed-*/stream.json")):
+        return _STREAMS
+    with progress("a small stream", None) as advance:
+        make_small_stream(_SMALL, lambda step: advance(1, step))
+    return _SMALL
