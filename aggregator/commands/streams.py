@@ -41,7 +41,7 @@ def streams(
                 record = make_stream(one, seed, out, note).record
                 seconds = sum(step.seconds for step in record.steps)
                 rows.append((one.name, one.origin, seed, len(record.arrivals), seconds))
-                advance(1)
+                advance(1, "")
     columns = ("stream", "origin", "seed", "datasets", "seconds")
     document = {"streams": [dict(zip(columns, row, strict=True)) for row in rows]}
     emit(document, as_json=as_json, tables=[table("streams", columns, rows)])

@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import rfc8785
 import yaml
@@ -234,7 +233,7 @@ class _Making:
         if done.returncode and not already:
             raise EchoFedError(
                 Code.RUN_FAILED,
-                f"{step} ended with {done.returncode}: {_last_line(done.stderr)}",
+                f"{step} ended with {done.returncode}: {_fault(done.stderr)}",
                 f"the command's words stand in {log_path.name}; the same command goes on from here",
             )
         self._keep(mark, Step(step, time.monotonic() - began, _children_cpu_s() - used))
@@ -296,6 +295,7 @@ def _children_cpu_s() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _last_line(text: str) -> str:
-    lines: list[Any] = [line for line in text.strip().splitlines() if line.strip()]
-    return str(lines[-1]) if lines else "no word"
+def _fault(text: str) -> str:
+    """What a command said of its failure, without the way out."""
+    lines = [line for line in text.splitlines() if line.strip()] or ["no word"]
+    return next((line for line in lines if line.startswith("error ")), lines[-1])

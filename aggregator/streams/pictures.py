@@ -1,4 +1,4 @@
-"""The pictures of a stream's sites: phantom hospitals that are drawn, public sets that are linked."""
+"""The pictures of a stream's sites: hospitals that are drawn, public sets that are linked."""
 
 import csv
 import os

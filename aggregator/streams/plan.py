@@ -70,7 +70,7 @@ class StreamPlan(Settings):
     """Patients a virtual hospital trains on."""
     val_patients: Positive = 8
     """Patients a virtual hospital stops training by."""
-    test_patients: Positive = 60
+    test_patients: Positive = 40
     """Patients a virtual hospital is scored on."""
     frames_per_clip: Positive = 2
     """Frames in a clip of the phantom; one clip of every view of every patient."""

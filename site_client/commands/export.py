@@ -1,4 +1,4 @@
-"""``echofed-site export``: write what may leave into a folder, for a medium that a person carries."""
+"""``echofed-site export``: write what may leave into a folder, for a person to carry."""
 
 from contextlib import ExitStack
 from pathlib import Path

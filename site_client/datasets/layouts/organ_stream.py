@@ -1,6 +1,6 @@
 """Parts of public ultrasound sets brought together as one virtual site: a stand-in for echo views.
 
-``images/*`` and ``manifest.csv`` with file, view, patient and split; views are the ontology's names.
+``images/*`` and ``manifest.csv`` with file, view (as the ontology names it), patient and split.
 Pictures of its sets are cut to the image. No row of it is an echo view result.
 """
 
