@@ -116,12 +116,12 @@ def plot_risk_coverage(curves: Mapping[str, RiskCoverage], *, title: str) -> Fig
 
 
 def plot_cost(
-    num_experts: Sequence[int], frames_per_second: Mapping[str, Sequence[float]], *, title: str
+    num_experts: Sequence[int], frames_per_cpu_s: Mapping[str, Sequence[float]], *, title: str
 ) -> Figure:
     """Inference speed as experts are added, by kind of expert; both axes logarithmic."""
     figure, axes = _axes(title)
     ends: dict[str, tuple[float, float]] = {}
-    for place, (name, values) in enumerate(frames_per_second.items()):
+    for place, (name, values) in enumerate(frames_per_cpu_s.items()):
         axes.plot(num_experts, values, **_line(place), marker="o", markersize=3.5)
         ends[name] = float(num_experts[-1]), float(values[-1])
     axes.set_xscale("log", base=2)
@@ -131,7 +131,7 @@ def plot_cost(
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.set_xlabel("experts", fontsize=9)
-    axes.set_ylabel("frames per second", fontsize=9)
+    axes.set_ylabel("frames per CPU second", fontsize=9)
     _name_ends(axes, ends)
     return figure
 

@@ -48,14 +48,17 @@ def write_report(out: Path, measured: Sequence[MeasuredStream], costs: Costs) ->
         ("recalls.csv", recall_table(results)),
     ):
         write_bytes(out / name, _csv(rows))
-    summaries = [one.summary for one in measured]
-    write_bytes(out / "table.md", markdown(summaries).encode())
+    parts = []
     for one in measured:
-        for what, picture in _pictures(one).items():
-            write_bytes(out / f"{one.summary.stream}-{what}.png", picture)
+        pictures = _pictures(one)
+        for name, picture in pictures.items():
+            write_bytes(out / name, picture)
+        parts.append(markdown(one.summary, tuple(pictures)))
     if costs:
         write_bytes(out / "cost.png", _picture_costs(costs))
-    document = {"streams": [to_document(summary) for summary in summaries]}
+        parts.append("### Cost\n\n![cost](cost.png)\n")
+    write_bytes(out / "table.md", "\n".join(parts).encode())
+    document = {"streams": [to_document(one.summary) for one in measured]}
     write_json(out / "results.json", document)
     return document
 
@@ -69,7 +72,7 @@ def _csv(rows: Sequence[Row]) -> bytes:
 
 
 def _pictures(measured: MeasuredStream) -> dict[str, bytes]:
-    """PNGs by what they show."""
+    """PNGs by file name."""
     summary, results = measured.summary, measured.results
     title = f"{summary.stream} ({summary.origin})"
     lines = {one.method: increments(results, one.method) for one in summary.methods}
@@ -100,18 +103,15 @@ def _pictures(measured: MeasuredStream) -> dict[str, bytes]:
             },
             title=f"{title}: id scalar of {DEFAULT}",
         )
-    return {what: to_png(figure) for what, figure in found.items()}
+    return {f"{summary.stream}-{what}.png": to_png(figure) for what, figure in found.items()}
 
 
 def _picture_costs(costs: Costs) -> bytes:
+    """Kinds that cost the same share a line."""
     numbers = sorted({number for speeds in costs.values() for number in speeds})
-    return to_png(
-        plot_cost(
-            numbers,
-            {
-                kind: [speeds.get(number, float("nan")) for number in numbers]
-                for kind, speeds in costs.items()
-            },
-            title="Inference with every expert, two cores without GPU",
-        )
-    )
+    alike: dict[tuple[float, ...], list[str]] = {}
+    for kind, speeds in costs.items():
+        line = tuple(speeds.get(number, float("nan")) for number in numbers)
+        alike.setdefault(line, []).append(kind)
+    lines = {",\n".join(kinds): line for line, kinds in alike.items()}
+    return to_png(plot_cost(numbers, lines, title="Inference through every expert, one CPU thread"))

@@ -75,15 +75,13 @@ def sheets_of(summary: StreamSummary) -> tuple[Sheet, ...]:
     return tuple(found)
 
 
-def markdown(summaries: Sequence[StreamSummary]) -> str:
-    """All tables, a heading for each stream."""
-    parts = []
-    for summary in summaries:
-        parts.append(f"### {summary.stream} ({summary.origin})")
-        for sheet in sheets_of(summary):
-            lines = [sheet.columns, ("---",) * len(sheet.columns), *sheet.rows]
-            rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-            parts += [f"{sheet.title}.", rows]
+def markdown(summary: StreamSummary, pictures: Sequence[str] = ()) -> str:
+    """The tables of one stream under a heading, its pictures before them."""
+    parts = [f"### Stream {summary.stream} ({summary.origin})"]
+    parts += [f"![{name.removesuffix('.png')}]({name})" for name in pictures]
+    for sheet in sheets_of(summary):
+        lines = [sheet.columns, ("---",) * len(sheet.columns), *sheet.rows]
+        parts += [f"{sheet.title}.", "\n".join(f"| {' | '.join(line)} |" for line in lines)]
     return "\n\n".join(parts) + "\n"
 
 

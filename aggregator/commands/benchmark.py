@@ -25,7 +25,7 @@ def benchmark(
         list[str] | None, typer.Option(help="Only these methods; repeatable.")
     ] = None,
     costs: Annotated[
-        Path, typer.Option(help="Measured frames per second by number of experts, if there.")
+        Path, typer.Option(help="Measured speeds by number of experts, if there.")
     ] = _COSTS,
     as_json: JsonOption = False,
 ) -> None:

@@ -107,7 +107,9 @@ def recall_of(label: str) -> str:
     return f"recall {label}"
 
 
-def drawn_figures(counts_RKK: NDArray[Any], labels: Sequence[str]) -> Mapping[str, NDArray[np.float64]]:
+def drawn_figures(
+    counts_RKK: NDArray[Any], labels: Sequence[str]
+) -> Mapping[str, NDArray[np.float64]]:
     """Figures of every confusion (R); not a number for a label that does not occur."""
     true_RK, told_RK = counts_RKK.sum(axis=2), counts_RKK.sum(axis=1)
     hits_RK = np.diagonal(counts_RKK, axis1=1, axis2=2)

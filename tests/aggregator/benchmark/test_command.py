@@ -35,10 +35,11 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def document(stored_streams: Path, out: Path) -> dict[str, Any]:
     costs = out / "costs.csv"
-    speeds = [("full experts", 1, 80), ("full experts", 8, 10), ("shared trunk", 1, 80)]
-    speeds += [("shared trunk", 8, 64)]
-    lines = "\n".join(f"{kind},{num},{speed}" for kind, num, speed in speeds)
-    costs.write_text(f"kind,experts,frames_per_s\n{lines}\n")
+    speeds = [("full backbones", 80, 10), ("low rank inside", 80, 10), ("shared trunk", 80, 64)]
+    lines = [
+        f"net,{kind},{n},{s}" for kind, *both in speeds for n, s in zip((1, 8), both, strict=True)
+    ]
+    costs.write_text("\n".join(["backbone,kind,experts,frames_per_cpu_s", *lines]))
     options = ("--methods", DEFAULT, "--streams", stored_streams, "--out", out, "--costs", costs)
     result = run(*options, "--json")
     assert result.exit_code == 0, result.exception
