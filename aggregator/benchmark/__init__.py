@@ -7,6 +7,18 @@ METHODS: Registry[Method] = Registry(
     "benchmark method",
     {
         "fused ridge": "aggregator.benchmark.fusions:fit_ridge_fusion",
+        "naive head": "aggregator.benchmark.sequential:fit_naive",
+        "frozen first head": "aggregator.benchmark.frozen_first:fit_frozen_first",
+        "EWC": "aggregator.benchmark.sequential:fit_ewc",
+        "LwF": "aggregator.benchmark.sequential:fit_lwf",
+        "replay": "aggregator.benchmark.sequential:fit_replay",
+        "SLDA": "aggregator.benchmark.streaming:fit_slda",
+        "nearest mean": "aggregator.benchmark.known:fit_means",
+        "FeCAM": "aggregator.benchmark.fecam:fit_fecam",
+        "RanPAC": "aggregator.benchmark.known:fit_ranpac",
+        "ACIL": "aggregator.benchmark.streaming:fit_recursive_ridge",
+        "FedPFT": "aggregator.benchmark.mixtures:fit_mixtures",
+        "oracle expert": "aggregator.benchmark.known:ask_own_expert",
     },
 )
 

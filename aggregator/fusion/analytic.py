@@ -56,7 +56,7 @@ class LinearHead:
 
     def tell(self, rows: DatasetRows) -> NDArray[np.float64]:
         """Log-probabilities (N, V) over the union views."""
-        return _tell(self.scores(rows), self.has_rows_V, self.temperature)
+        return tell_scores(self.scores(rows), self.has_rows_V, self.temperature)
 
 
 Fit = Callable[..., LinearHead]
@@ -184,22 +184,41 @@ def _with_temperature(
 ) -> tuple[float, LinearHead]:
     """The head at its best temperature, and the mean log-probability that it gives to labels."""
     scores = [head.scores(rows) for rows in held_out]
+    certainty, temperature = fit_temperature(scores, held_out, head.space.views, head.has_rows_V)
+    return certainty, replace(head, temperature=temperature)
+
+
+def fit_temperature(
+    scores: Sequence[NDArray[np.float64]],
+    held_out: Sequence[DatasetRows],
+    views: Sequence[str],
+    has_rows_V: NDArray[np.bool_],
+) -> tuple[float, float]:
+    """The mean log-probability of labels at the temperature where it is highest, and that.
+
+    Args:
+        scores: of each held-out dataset's rows (N, V).
+        held_out: labelled rows; datasets weigh equally.
+        views: names of the columns.
+        has_rows_V: views of which there were training rows.
+    """
 
     def loss(logarithm: float) -> float:
         certainties = []
         for scores_NV, rows in zip(scores, held_out, strict=True):
-            told_NV = _tell(scores_NV, head.has_rows_V, float(np.exp(logarithm)))
-            told_NK = vocabulary_log_probabilities(told_NV, head.space.views, rows.label_views)
+            told_NV = tell_scores(scores_NV, has_rows_V, float(np.exp(logarithm)))
+            told_NK = vocabulary_log_probabilities(told_NV, views, rows.label_views)
             certainties.append(told_NK[np.arange(len(told_NK)), rows.label_N].mean())
         return -float(np.mean(certainties))
 
     found = minimize_scalar(loss, bounds=_LOG_TEMPERATURES, method="bounded")
-    return -float(found.fun), replace(head, temperature=float(np.exp(found.x)))
+    return -float(found.fun), float(np.exp(found.x))
 
 
-def _tell(
+def tell_scores(
     scores_NV: NDArray[np.float64], has_rows_V: NDArray[np.bool_], temperature: float
 ) -> NDArray[np.float64]:
+    """Log-probabilities (N, V) of scores; views without training rows get the floor."""
     told_NV = np.full(scores_NV.shape, LOG_FLOOR)
     told_NV[:, has_rows_V] = log_softmax(scores_NV[:, has_rows_V] / temperature, axis=1)
     return told_NV

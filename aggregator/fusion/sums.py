@@ -79,7 +79,7 @@ class RowSums:
 
 def sum_rows(rows: DatasetRows, space: FeatureSpace) -> RowSums:
     """Sum the labelled plain training rows of a dataset whose label covers a union view."""
-    share_KV = _shares(rows, space.views)
+    share_KV = label_shares(rows, space.views)
     kept_N = is_scored(rows, "train") & (share_KV.sum(axis=1) > 0)[rows.label_N]
     kept, seen_D = select_rows(rows, kept_N), space.spread(rows.available)
     sum_KD = np.zeros((len(rows.labels), len(seen_D)))
@@ -157,8 +157,8 @@ def pool(sums: Sequence[RowSums], space: FeatureSpace, *, balance: bool) -> Pool
     )
 
 
-def _shares(rows: DatasetRows, views: Sequence[str]) -> NDArray[np.float64]:
-    """What share of a row of each label goes to each union view (K, V)."""
+def label_shares(rows: DatasetRows, views: Sequence[str]) -> NDArray[np.float64]:
+    """What share of a row of each label goes to each union view (K, V); zero where it covers none."""
     ontology = load_ontology()
     share_KV = np.zeros((len(rows.labels), len(views)))
     for label, nodes in enumerate(rows.label_views):
