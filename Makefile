@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.echofed-installed
 OUT ?= runs/demo
 
-.PHONY: install demo test check check-long figures protos clean
+.PHONY: install demo test check check-long figures streams protos clean
 
 install: $(STAMP)
 
@@ -27,6 +27,9 @@ check: $(STAMP)
 
 check-long: $(STAMP)
 	$(BIN)/python -m pytest -m slow --timeout 1800
+
+streams: $(STAMP)
+	$(BIN)/echofed-aggregator streams --out runs/streams
 
 figures: $(STAMP)
 	$(BIN)/python deploy/demo/figures.py --config deploy/configs/experiments/figures.yaml --out runs/figures

@@ -93,7 +93,8 @@ def link_public(site: StreamSite, folder: Path, *, seed: int) -> None:
                 if not link.exists():
                     link.symlink_to((source / "images" / line["file"]).resolve())
                 key = f"{part.folder} {patient}"
-                lines.append((name, part.view, key, split_of[patient]))
+                view = part.views[line["label"]] if part.views else part.view
+                lines.append((name, view, key, split_of[patient]))
     if not lines:
         raise EchoFedError(
             Code.FRAMES_MISSING, f"site {site.name} has no picture", "look at the stream's plan"
@@ -105,8 +106,15 @@ def _splits(
     part: PublicSource, table: Iterable[Mapping[str, str]], *, seed: int, is_foreign: bool
 ) -> dict[str, str]:
     """Patient -> split, of the patients that the part takes."""
-    patients = sorted({_patient(line) for line in table if _fits(part, line)})
-    generator = numpy_generator(seed, "organ patients", part.folder, *sorted(part.where.values()))
+    words_of: dict[str, set[str]] = {}
+    for line in table:
+        if _fits(part, line):
+            words_of.setdefault(_patient(line), set()).add(line.get("label", ""))
+    patients = sorted(
+        patient for patient, words in words_of.items() if not part.views or words == set(part.views)
+    )
+    names = (*sorted(part.where.values()), *sorted(part.views))
+    generator = numpy_generator(seed, "organ patients", part.folder, *names)
     drawn = [patients[place] for place in generator.permutation(len(patients))]
     if part.patients is not None:
         drawn = [patient for patient in drawn if _within(patient, part.patients)]

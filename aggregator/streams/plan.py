@@ -28,8 +28,10 @@ class PublicSource(Settings):
 
     folder: str
     """Name of the set's folder."""
-    view: str
-    """What its pictures show."""
+    view: str = ""
+    """What its pictures show, where all show the same."""
+    views: dict[str, str] = Field(default_factory=dict)
+    """Else by the word in the column ``label``; taken are patients who have just these words."""
     where: dict[str, str] = Field(default_factory=dict)
     """Columns of manifest.csv that must hold these words."""
     patients: tuple[int, int] | None = None

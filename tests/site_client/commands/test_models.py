@@ -1,16 +1,20 @@
 """From files to a verdict by the commands alone: train, evaluate, predict."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
+from shared.echo.expert import load_expert
+from shared.echo.features import read_export
 from shared.errors import Code, EchoFedError
 from shared.ledger import Ledger
 from shared.testing.dicom import PLANTED, build_dicom, build_region, speckled_fan
 from site_client.cli import build_app
+from site_client.policy import DatasetPolicy, Policy, save_policy
 from site_client.store import SiteStore
 
 RUNNER = CliRunner()
@@ -125,3 +129,55 @@ def test_file_that_is_no_dicom_is_refused_without_its_name(
     assert isinstance(result.exception, EchoFedError)
     assert result.exception.code == Code.DATA_UNREADABLE
     assert PLANTED not in str(result.exception)
+
+
+@pytest.fixture
+def open_policy(site: tuple[Path, str]) -> Iterator[Path]:
+    """The site's policy while it lets the benchmark have everything of one patient and more."""
+    path = site[0].parent / "policy.yaml"
+    closed = path.read_text()
+    consent = DatasetPolicy(
+        purposes=("fusion",),
+        recipients=("benchmark",),
+        artefacts=("rows", "expert_weights"),
+        minimum_patients_per_view=1,
+    )
+    save_policy(Policy(revision=2, datasets={"demo": consent}), path)
+    yield path
+    path.write_text(closed)
+
+
+def test_experts_and_features_leave_by_hand_and_are_recorded(
+    site: tuple[Path, str], open_policy: Path, tmp_path: Path
+) -> None:
+    config, expert = site
+    words = ["--recipient", "benchmark", "--config", config]
+    document_of("export", tmp_path, *words)
+    card, _ = load_expert(tmp_path / "experts" / expert)
+    document_of("export", tmp_path, "--experts", tmp_path / "experts", *words)
+    (file,) = (tmp_path / "exports").glob("*.safetensors")
+    export = read_export(file.read_bytes())
+    assert (export.card.expert, export.card.expert_sha256) == (expert, card.weights_sha256)
+    sent = [
+        (entry.body["artefact"], entry.body["recipient"])
+        for entry in Ledger(config.parent / "ledger.sqlite").entries()
+        if entry.kind == "egress.sent"
+    ]
+    assert ("expert_weights", "benchmark") in sent
+    assert ("rows", "benchmark") in sent
+
+
+def test_what_the_policy_denies_is_not_written_by_hand_either(
+    site: tuple[Path, str], tmp_path: Path
+) -> None:
+    config, _ = site
+    words = ["--recipient", "benchmark", "--config", str(config)]
+    result = RUNNER.invoke(build_app(), ["export", str(tmp_path), *words])
+    assert result.exit_code == int(Code.EGRESS_DENIED)
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_a_site_without_a_centre_must_name_the_recipient(
+    site: tuple[Path, str], tmp_path: Path
+) -> None:
+    assert code_of("export", tmp_path, "--config", site[0]) == Code.CONFIG_INVALID
