@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aggregator.benchmark import DEFAULT, ORACLES, PAPER
-from aggregator.benchmark.gain import Gain, patient_gain
 from aggregator.benchmark.goals import Goal, judge
+from aggregator.benchmark.intervals import Interval, gain_interval
 from aggregator.benchmark.outside import ID_SCALAR, Outside
 from aggregator.benchmark.result import StreamResult, summary_table
 from aggregator.benchmark.run import JOINT
@@ -45,7 +45,7 @@ class MethodSummary:
     is_oracle: bool
     figures: dict[str, Spread]
     by_dataset: dict[str, Spread]
-    gain: Gain | None
+    gain: Interval | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +127,11 @@ def spread(values: Iterable[float]) -> Spread | None:
     )
 
 
+def do_share_patients(origin: str) -> bool:
+    """Whether seeds may test the same patients; each seed of a phantom draws its own."""
+    return origin == "real"
+
+
 def increments(results: Sequence[StreamResult], method: str) -> NDArray[np.float64]:
     """Clip macro-F1 after every stage (T): mean over the datasets that have come, and seeds."""
     by_seed = []
@@ -174,10 +179,10 @@ def _summarise_method(results: Sequence[StreamResult], method: str, paper: str) 
     }
     gain = None
     if paper and method != paper:
-        gain = patient_gain(
-            [one.of(paper).final.finals for one in results],
-            [one.of(method).final.finals for one in results],
-            are_same_patients=results[0].origin == "real",  # phantoms are drawn by the seed
+        gain = gain_interval(
+            [(one.of(method), one.of(paper)) for one in results],
+            "macro_f1",
+            share_patients=do_share_patients(results[0].origin),
         )
     return MethodSummary(
         method=method,

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from aggregator.benchmark.gain import Gain
 from aggregator.benchmark.goals import Goal
+from aggregator.benchmark.intervals import Interval
 from aggregator.benchmark.summary import FINAL, MethodSummary, Spread, StreamSummary
 
 _MISSING = "-"
@@ -93,11 +93,11 @@ def show(value: Spread | None, digits: int = 3) -> str:
     return f"{value.mean:.{digits}f}{tail}"
 
 
-def show_gain(gain: Gain | None) -> str:
+def show_gain(gain: Interval | None) -> str:
     """The gain and its interval."""
     if gain is None:
         return _MISSING
-    return f"{gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
+    return f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
 
 
 def _cells(method: MethodSummary, figures: Sequence[str] | dict[str, str]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from shared.models.fusion_weights import FusionModel
 from shared.seeding import numpy_generator
 
 RESAMPLES = 1000
-_INTERVAL = (0.025, 0.975)  # of the resampled differences
+INTERVAL = (0.025, 0.975)  # of the resampled differences
 Counts = NDArray[np.int64]
 
 
@@ -64,7 +64,9 @@ def pair_clips(
 
 def figures(counts_KK: NDArray[Any], labels: Sequence[str]) -> dict[str, float]:
     """Figures of a confusion by name, as ``shared.metrics`` defines them, recalls by label."""
-    values = {name: float(one[0]) for name, one in drawn_figures(counts_KK[None], labels).items()}
+    values = {
+        name: float(one[0]) for name, one in figures_of_draws(counts_KK[None], labels).items()
+    }
     return {name: value for name, value in values.items() if not np.isnan(value)}
 
 
@@ -75,11 +77,9 @@ def patient_intervals(clips: PairedClips, *, seed: int) -> dict[str, tuple[float
     """
     if clips.before_PKK is None or len(clips.after_PKK) < 2:
         return {}
-    num = len(clips.after_PKK)
-    generator = numpy_generator(seed, "patient bootstrap")
-    times_RP = generator.multinomial(num, np.full(num, 1.0 / num), size=RESAMPLES).astype(float)
+    times_RP = draw_patients(len(clips.after_PKK), numpy_generator(seed, "patient bootstrap"))
     drawn = [
-        drawn_figures(np.tensordot(times_RP, counts_PKK, axes=1), clips.labels)
+        figures_of_draws(np.tensordot(times_RP, counts_PKK, axes=1), clips.labels)
         for counts_PKK in (clips.before_PKK, clips.after_PKK)
     ]
     return _quantiles(drawn[0], drawn[1], clips)
@@ -98,16 +98,11 @@ def clip_intervals(clips: PairedClips, *, seed: int) -> dict[str, tuple[float, f
         counts_KK = counts_PKK.sum(axis=0)
         num = counts_KK.sum()
         drawn_RC = generator.multinomial(num, counts_KK.ravel() / num, size=RESAMPLES)
-        drawn.append(drawn_figures(drawn_RC.reshape(-1, *counts_KK.shape), clips.labels))
+        drawn.append(figures_of_draws(drawn_RC.reshape(-1, *counts_KK.shape), clips.labels))
     return _quantiles(drawn[0], drawn[1], clips)
 
 
-def recall_of(label: str) -> str:
-    """Name of the figure."""
-    return f"recall {label}"
-
-
-def drawn_figures(
+def figures_of_draws(
     counts_RKK: NDArray[Any], labels: Sequence[str]
 ) -> Mapping[str, NDArray[np.float64]]:
     """Figures of every confusion (R); not a number for a label that does not occur."""
@@ -125,6 +120,16 @@ def drawn_figures(
     }
 
 
+def draw_patients(num: int, generator: np.random.Generator) -> NDArray[np.float64]:
+    """How often each of so many patients stands in each resample (R, P)."""
+    return generator.multinomial(num, np.full(num, 1.0 / num), size=RESAMPLES).astype(float)
+
+
+def recall_of(label: str) -> str:
+    """Name of the figure."""
+    return f"recall {label}"
+
+
 def _quantiles(
     before: Mapping[str, NDArray[np.float64]],
     after: Mapping[str, NDArray[np.float64]],
@@ -136,7 +141,7 @@ def _quantiles(
     for name in figures(clips.after_PKK.sum(axis=0), clips.labels):
         if name not in there:
             continue
-        low, high = np.nanquantile(after[name] - before[name], _INTERVAL)
+        low, high = np.nanquantile(after[name] - before[name], INTERVAL)
         intervals[name] = (float(low), float(high))
     return intervals
 

@@ -158,7 +158,7 @@ def pool(sums: Sequence[RowSums], space: FeatureSpace, *, balance: bool) -> Pool
 
 
 def label_shares(rows: DatasetRows, views: Sequence[str]) -> NDArray[np.float64]:
-    """What share of a row of each label goes to each union view (K, V); zero where it covers none."""
+    """What share of a row of each label goes to each union view (K, V); a row may be all zero."""
     ontology = load_ontology()
     share_KV = np.zeros((len(rows.labels), len(views)))
     for label, nodes in enumerate(rows.label_views):

@@ -116,10 +116,10 @@ def test_the_best_of_the_papers_variants_is_what_all_are_held_against() -> None:
     mine, theirs = gains[DEFAULT], gains[PAPER[1]]
     assert mine is not None
     assert theirs is not None
-    assert mine.mean == pytest.approx(0.1, abs=2e-3)
+    assert mine.value == pytest.approx(0.1, abs=2e-3)
     assert mine.low > 0 > theirs.high
     figures = {one.method: one.figures[FINAL] for one in summary.methods}
-    assert figures[DEFAULT].mean - figures[PAPER[0]].mean == pytest.approx(mine.mean)
+    assert figures[DEFAULT].mean - figures[PAPER[0]].mean == pytest.approx(mine.value)
 
 
 def test_goals_are_told_from_scores_and_seconds_where_these_are_there() -> None:
