@@ -4,6 +4,8 @@ import csv
 from collections.abc import Mapping
 from pathlib import Path
 
+from aggregator.benchmark.goals import COST_TARGETS, Goal, judge
+
 Costs = Mapping[str, Mapping[int, float]]
 """Kind of expert -> number of experts -> frames per CPU second."""
 TRUNK = "shared trunk"
@@ -23,11 +25,11 @@ def read_costs(path: Path) -> dict[str, dict[int, float]]:
     return costs
 
 
-def cost_goals(costs: Costs) -> dict[str, float]:
+def cost_goals(costs: Costs) -> tuple[Goal, ...]:
     """What 8 experts on a shared trunk cost in the cost of one, of several backbones the most."""
     ratios = [
         speeds[1] / speeds[8]
         for kind, speeds in costs.items()
         if kind.startswith(TRUNK) and {1, 8} <= speeds.keys()
     ]
-    return {"trunk_cost": max(ratios)} if ratios else {}
+    return judge({"trunk_cost": max(ratios)} if ratios else {}, COST_TARGETS)

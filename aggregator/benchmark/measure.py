@@ -1,6 +1,6 @@
 """One stream from its stored exports to its summary."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from aggregator.benchmark import DEFAULT, METHODS
@@ -29,7 +29,6 @@ def num_steps(streams: Iterable[Sequence[Stream]], methods: Sequence[str]) -> in
 def measure_stream(
     seeds: Sequence[Stream],
     methods: Sequence[str],
-    costs: Mapping[str, float],
     advance: Advance,
 ) -> MeasuredStream:
     """Run all methods on every seed of a stream; look at what is foreign by the default alone.
@@ -37,7 +36,6 @@ def measure_stream(
     Args:
         seeds: of one stream.
         methods: names in ``METHODS``.
-        costs: figures of goals that no stream tells.
         advance: told after every stage of a method.
     """
     results, outsides = [], []
@@ -52,6 +50,4 @@ def measure_stream(
         outsides += [] if outside is None else [outside]
         note(1, "what is foreign")
     steps = [stream.record.steps for stream in seeds]
-    return MeasuredStream(
-        summarise(results, outsides, steps, costs), tuple(results), tuple(outsides)
-    )
+    return MeasuredStream(summarise(results, outsides, steps), tuple(results), tuple(outsides))

@@ -2,14 +2,16 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from aggregator.benchmark import DEFAULT
-from aggregator.benchmark.costs import Costs
+from aggregator.benchmark.costs import Costs, cost_goals
+from aggregator.benchmark.intervals import final_interval
 from aggregator.benchmark.measure import MeasuredStream
 from aggregator.benchmark.plots import (
     plot_cost,
@@ -19,25 +21,35 @@ from aggregator.benchmark.plots import (
     to_png,
 )
 from aggregator.benchmark.result import (
+    MethodResult,
     Row,
     recall_table,
     score_table,
     summary_table,
 )
 from aggregator.benchmark.run import JOINT
-from aggregator.benchmark.summary import ORACLE, increments, pooled_risk
-from aggregator.benchmark.tables import markdown
+from aggregator.benchmark.summary import ORACLE, do_share_patients, increments, pooled_risk
+from aggregator.benchmark.tables import Sheet, goal_sheet, markdown, sheets_of
+from aggregator.fusion.paired import recall_of
 from shared.echo.schema import to_document
 from shared.files import write_bytes, write_json
 
 NAIVE = "naive head"
 
 
-def write_report(out: Path, measured: Sequence[MeasuredStream], costs: Costs) -> dict[str, Any]:
-    """Write everything into a folder and return the document.
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What is shown of a benchmark: one document, and the same as tables."""
+
+    document: dict[str, Any]
+    sheets: tuple[Sheet, ...]
+
+
+def write_report(out: Path, measured: Sequence[MeasuredStream], costs: Costs) -> Report:
+    """Write everything into a folder; files of other names in it stay.
 
     Args:
-        out: is made if it is not there; files of other names in it stay.
+        out: is made if it is not there.
         measured: one of each stream.
         costs: may be empty.
     """
@@ -46,21 +58,68 @@ def write_report(out: Path, measured: Sequence[MeasuredStream], costs: Costs) ->
         ("results.csv", score_table(results)),
         ("summary.csv", summary_table(results)),
         ("recalls.csv", recall_table(results)),
+        ("intervals.csv", [row for one in measured for row in _intervals(one)]),
     ):
         write_bytes(out / name, _csv(rows))
-    parts = []
+    document: dict[str, Any] = {"streams": [to_document(one.summary) for one in measured]}
+    parts: list[str] = []
+    shown: list[Sheet] = []
     for one in measured:
-        pictures = _pictures(one)
+        sheets, pictures = sheets_of(one.summary), _pictures(one)
+        heading = f"Stream {one.summary.stream} ({one.summary.origin})"
         for name, picture in pictures.items():
             write_bytes(out / name, picture)
-        parts.append(markdown(one.summary, tuple(pictures)))
+        parts.append(markdown(heading, sheets, tuple(pictures)))
+        shown += sheets
     if costs:
+        goals = cost_goals(costs)
+        sheet = goal_sheet("Cost of inference as experts are added", goals, "noise")
         write_bytes(out / "cost.png", _picture_costs(costs))
-        parts.append("### Cost\n\n![cost](cost.png)\n")
+        parts.append(markdown("Cost", [sheet], ["cost.png"]))
+        shown.append(sheet)
+        document["costs"] = {"frames_per_cpu_s": costs, "goals": [to_document(g) for g in goals]}
     write_bytes(out / "table.md", "\n".join(parts).encode())
-    document = {"streams": [to_document(one.summary) for one in measured]}
     write_json(out / "results.json", document)
-    return document
+    return Report(document, tuple(shown))
+
+
+def _intervals(measured: MeasuredStream) -> Iterator[Row]:
+    """A line per method, dataset and figure: the mean over seeds with its patient bootstrap."""
+    origin = measured.summary.origin
+    for method in measured.summary.methods:
+        found = [result.of(method.method) for result in measured.results]
+        for clips in found[0].final.finals:
+            there = set(clips.labels).intersection(
+                *(_true_labels(one, clips.dataset) for one in found)
+            )
+            recalls = [recall_of(label) for label in clips.labels if label in there]
+            for figure in ("macro_f1", "accuracy", *recalls):
+                interval = final_interval(
+                    found,
+                    figure,
+                    dataset=clips.dataset,
+                    share_patients=do_share_patients(origin),
+                )
+                yield {
+                    "stream": measured.summary.stream,
+                    "origin": origin,
+                    "method": method.method,
+                    "dataset": clips.dataset,
+                    "figure": figure,
+                    "value": interval.value,
+                    "low": interval.low,
+                    "high": interval.high,
+                }
+
+
+def _true_labels(method: MethodResult, dataset: str) -> set[str]:
+    """Labels that occur among a dataset's test clips."""
+    return {
+        label
+        for score in method.final.scores
+        if score.dataset == dataset
+        for label in score.recalls
+    }
 
 
 def _csv(rows: Sequence[Row]) -> bytes:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aggregator.benchmark import DEFAULT, ORACLES, PAPER
-from aggregator.benchmark.goals import Goal, judge
+from aggregator.benchmark.goals import SCANNER_TARGETS, STREAM_TARGETS, Goal, judge
 from aggregator.benchmark.intervals import Interval, gain_interval
 from aggregator.benchmark.outside import ID_SCALAR, Outside
 from aggregator.benchmark.result import StreamResult, summary_table
@@ -19,6 +19,8 @@ from aggregator.benchmark.stream import Step
 
 FINAL = "macro_f1_final"
 ORACLE = "oracle expert"
+STATISTICS = f"{DEFAULT}, statistics"
+"""The default where every site sends statistics only."""
 _LABELS = frozenset({"stream", "seed", "origin", "method", "is_oracle"})  # no figures of a row
 
 
@@ -79,7 +81,6 @@ def summarise(
     results: Sequence[StreamResult],
     outsides: Sequence[Outside],
     steps: Sequence[Sequence[Step]],
-    costs: Mapping[str, float],
 ) -> StreamSummary:
     """Put the seeds of a stream side by side.
 
@@ -87,7 +88,6 @@ def summarise(
         results: one of each seed, the same methods in each.
         outsides: what is foreign, by seed; may be empty.
         steps: what making each seed's stream cost.
-        costs: measured figures of the goals that no stream tells.
     """
     first = results[0]
     assert {(one.stream, one.origin) for one in results} == {(first.stream, first.origin)}
@@ -101,7 +101,6 @@ def summarise(
         **_measure_methods(by_name, paper),
         **_measure_areas(auroc),
         **_measure_seconds(by_name, steps),
-        **costs,
     }
     return StreamSummary(
         stream=first.stream,
@@ -113,7 +112,7 @@ def summarise(
         paper=paper,
         methods=summaries,
         auroc=auroc,
-        goals=judge(measured, first.origin),
+        goals=judge(measured, (*STREAM_TARGETS, SCANNER_TARGETS[first.origin])),
     )
 
 
@@ -216,6 +215,8 @@ def _measure_methods(by_name: Mapping[str, MethodSummary], paper: str) -> dict[s
     if "macro_f1_forgetting" in default.figures:
         measured["forgetting"] = 100 * default.figures["macro_f1_forgetting"].mean
     reached = default.figures[FINAL].mean
+    if STATISTICS in by_name:
+        measured["statistics_loss"] = 100 * (reached - by_name[STATISTICS].figures[FINAL].mean)
     if JOINT in by_name:
         measured["behind_joint"] = 100 * (by_name[JOINT].figures[FINAL].mean - reached)
     if default.gain is not None:

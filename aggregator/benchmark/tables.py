@@ -65,21 +65,21 @@ def sheets_of(summary: StreamSummary) -> tuple[Sheet, ...]:
                 ),
             )
         )
-    found.append(
-        Sheet(
-            f"{name}: what {summary.default} is to reach",
-            ("goal", "rows", "measured", "reached"),
-            tuple((one.goal, origin, _measured(one), one.reached) for one in summary.goals),
-        )
-    )
+    found.append(goal_sheet(f"{name}: what {summary.default} is to reach", summary.goals, origin))
     return tuple(found)
 
 
-def markdown(summary: StreamSummary, pictures: Sequence[str] = ()) -> str:
-    """The tables of one stream under a heading, its pictures before them."""
-    parts = [f"### Stream {summary.stream} ({summary.origin})"]
+def goal_sheet(title: str, goals: Sequence[Goal], origin: str) -> Sheet:
+    """What was to be reached, and whether it was."""
+    rows = tuple((one.goal, origin, _measured(one), one.reached) for one in goals)
+    return Sheet(title, ("goal", "rows", "measured", "reached"), rows)
+
+
+def markdown(heading: str, sheets: Sequence[Sheet], pictures: Sequence[str] = ()) -> str:
+    """Tables under a heading, pictures before them."""
+    parts = [f"### {heading}"]
     parts += [f"![{name.removesuffix('.png')}]({name})" for name in pictures]
-    for sheet in sheets_of(summary):
+    for sheet in sheets:
         lines = [sheet.columns, ("---",) * len(sheet.columns), *sheet.rows]
         parts += [f"{sheet.title}.", "\n".join(f"| {' | '.join(line)} |" for line in lines)]
     return "\n\n".join(parts) + "\n"

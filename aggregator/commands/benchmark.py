@@ -31,29 +31,21 @@ def benchmark(
 ) -> None:
     """Run every method at every stage of stored streams; needs no settings and no centre."""
     from aggregator.benchmark import METHODS
-    from aggregator.benchmark.costs import cost_goals, read_costs
+    from aggregator.benchmark.costs import read_costs
     from aggregator.benchmark.folders import find_streams
     from aggregator.benchmark.measure import measure_stream, num_steps
     from aggregator.benchmark.report import write_report
-    from aggregator.benchmark.tables import sheets_of
 
     set_up_log(site="centre")
     asked = tuple(methods or METHODS.names())
     for method in asked:
         METHODS[method]  # refuses unknown names before anything runs
     found = find_streams(streams or _stored_or_made())
-    speeds = read_costs(costs)
     with progress("benchmark", num_steps(found.values(), asked)) as advance:
-        measured = [
-            measure_stream(seeds, asked, cost_goals(speeds), advance) for seeds in found.values()
-        ]
-        document = write_report(out, measured, speeds)
-    sheets = [sheet for one in measured for sheet in sheets_of(one.summary)]
-    emit(
-        document,
-        as_json=as_json,
-        tables=[table(sheet.title, sheet.columns, sheet.rows) for sheet in sheets],
-    )
+        measured = [measure_stream(seeds, asked, advance) for seeds in found.values()]
+        report = write_report(out, measured, read_costs(costs))
+    tables = [table(sheet.title, sheet.columns, sheet.rows) for sheet in report.sheets]
+    emit(report.document, as_json=as_json, tables=tables)
 
 
 def _stored_or_made() -> Path:
