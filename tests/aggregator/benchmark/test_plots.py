@@ -61,4 +61,4 @@ def test_names_of_lines_that_end_together_do_not_touch() -> None:
 def test_other_methods_stand_behind_in_grey_and_are_counted() -> None:
     axes = draw_increments().axes[0]
     assert len({line.get_color() for line in axes.lines[:4]}) == 1
-    assert "grey: 4 other methods" in [text.get_text() for text in axes.texts]
+    assert "grey: other methods (4)" in [text.get_text() for text in axes.texts]
