@@ -13,12 +13,12 @@ METHODS: Registry[Method] = Registry(
         "LwF": "aggregator.benchmark.sequential:fit_lwf",
         "replay": "aggregator.benchmark.sequential:fit_replay",
         "SLDA": "aggregator.benchmark.streaming:fit_slda",
-        "nearest mean": "aggregator.benchmark.known:fit_means",
+        "nearest mean": "aggregator.benchmark.closed_forms:fit_means",
         "FeCAM": "aggregator.benchmark.fecam:fit_fecam",
-        "RanPAC": "aggregator.benchmark.known:fit_ranpac",
+        "RanPAC": "aggregator.benchmark.closed_forms:fit_ranpac",
         "ACIL": "aggregator.benchmark.streaming:fit_recursive_ridge",
         "FedPFT": "aggregator.benchmark.mixtures:fit_mixtures",
-        "oracle expert": "aggregator.benchmark.known:ask_own_expert",
+        "oracle expert": "aggregator.benchmark.alone:ask_own_expert",
     },
 )
 

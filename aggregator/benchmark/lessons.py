@@ -22,7 +22,7 @@ from shared.echo.manifest import SPLITS
 
 LEARNING_RATES = (0.001, 0.003, 0.01, 0.03, 0.1)
 """Tried by methods without a number of their own."""
-LEARNING_RATE = 0.01  # of the others: naive heads on the demo's streams choose it most often
+LEARNING_RATE = 0.01  # of the others, which tune something else: the middle one
 EPOCHS, MOST_STEPS, BATCH, MOMENTUM = 20, 500, 64, 0.9
 
 

@@ -11,6 +11,7 @@ from aggregator.benchmark.continual import ContinualFigures, continual_figures
 from shared.errors import Code, EchoFedError
 
 STAGE_RESULT_VERSION = 1
+STREAM_RESULT_VERSION = 1
 Figure = Literal["macro_f1", "accuracy"]
 FIGURES: tuple[Figure, ...] = ("macro_f1", "accuracy")
 
@@ -130,6 +131,7 @@ class StreamResult:
     recipe: str
     datasets: tuple[str, ...]
     methods: tuple[MethodResult, ...]
+    version: int = STREAM_RESULT_VERSION
 
     def of(self, method: str) -> MethodResult:
         """The result of one method.

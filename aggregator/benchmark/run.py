@@ -7,7 +7,7 @@ second run reads, and one that was cut short goes on.
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from aggregator.benchmark import METHODS, ORACLES
+from aggregator.benchmark.alone import AloneTeller
 from aggregator.benchmark.result import (
     STAGE_RESULT_VERSION,
     FinalClips,
@@ -26,14 +27,11 @@ from aggregator.benchmark.result import (
 from aggregator.benchmark.stage import Stage, Teller
 from aggregator.benchmark.stream import Stream
 from aggregator.feature_bank import DatasetRows, dataset_name, select_rows
-from aggregator.fusion.baselines import tell_alone
 from aggregator.fusion.evaluate import calibrate_rows, is_scored, score_rows
 from shared.console import Advance
-from shared.echo.expert import Block
 from shared.echo.schema import from_document, to_document
 from shared.files import read_json, sha256_hex, write_json
 from shared.metrics import by_clip, vocabulary_log_probabilities
-from shared.models.fused import union_views
 
 METHOD_VERSION = 2
 """Raised when a method, or the way in which all are scored, changes its figures."""
@@ -110,27 +108,10 @@ def _run_joint(stream: Stream) -> StageResult:
         joined = stream.bank.join(
             [*(one.expert for one in known), joint], {one.name: one.content for one in known}
         )
-        teller = _AloneTeller(joined.blocks, joint)
+        teller = AloneTeller(joined.blocks, {one.name: joint for one in known})
         found = _score(teller, joined.datasets, method=JOINT, number=len(known), of=stream)
         write_json(path, to_document(found))
     return _read(path)
-
-
-@dataclass(frozen=True, slots=True)
-class _AloneTeller:
-    """One expert's own head."""
-
-    blocks: tuple[Block, ...]
-    expert: str
-
-    @property
-    def views(self) -> tuple[str, ...]:
-        """Union views of all experts."""
-        return union_views(self.blocks)
-
-    def tell(self, rows: DatasetRows) -> NDArray[np.float64]:
-        """Log-probabilities (N, V)."""
-        return tell_alone(rows, self.blocks, self.views, expert=self.expert)
 
 
 def _all_rows(stream: Stream, number: int) -> tuple[DatasetRows, ...]:

@@ -10,6 +10,7 @@ import pytest
 from aggregator.benchmark import METHODS
 from aggregator.benchmark.result import (
     FIGURES,
+    STREAM_RESULT_VERSION,
     StreamResult,
     recall_table,
     score_table,
@@ -18,7 +19,7 @@ from aggregator.benchmark.result import (
 from aggregator.benchmark.run import JOINT, RESULTS_FOLDER, num_units, run_stream
 from aggregator.benchmark.stage import Stage, Teller
 from aggregator.benchmark.stream import Stream
-from shared.echo.schema import to_document
+from shared.echo.schema import from_document, to_document
 from shared.errors import Code, EchoFedError
 
 RIDGE = ("fused ridge",)
@@ -111,7 +112,7 @@ def test_the_network_of_pooled_images_is_scored_after_the_last_stage(stream: Str
 
 def test_a_result_is_json_and_rows(ridge_result: StreamResult) -> None:
     document = json.loads(json.dumps(to_document(ridge_result)))
-    assert document["methods"][0]["method"] == "fused ridge"
+    assert from_document(StreamResult, document, version=STREAM_RESULT_VERSION) == ridge_result
     assert len(score_table([ridge_result])) == 9
     assert len(summary_table([ridge_result])) == 1
     recalls = recall_table([ridge_result])
