@@ -49,7 +49,9 @@ def plot_increments(
         axes.plot(range(1, len(values) + 1), values, **_line(place), marker="o", markersize=3.5)
         ends[name] = float(len(values)), float(values[-1])
     if others:
-        axes.text(0.01, 0.02, f"grey: other methods ({len(others)})", **_small(axes), color="#777777")
+        axes.text(
+            0.01, 0.02, f"grey: other methods ({len(others)})", **_small(axes), color="#777777"
+        )
     stages = max(len(values) for values in accuracy.values())
     axes.set_xticks(range(1, stages + 1))
     axes.set_xlabel("datasets that have arrived", fontsize=9)
