@@ -36,9 +36,9 @@ def verify(centre: Centre, registry: ModelRegistry) -> dict[str, Any]:
 
 
 def expert_scores(centre: Centre, fusion: str = "") -> dict[str, Any]:
-    """Mean id scores by gated variant and at the sites, the scorecard of evidence, calibration.
+    """Mean id scores by gated variant and at the sites, scorecard of evidence, calibration, depths.
 
-    The last two are empty for a fusion of a release that did not measure them.
+    The last three are empty for a fusion of a release that did not measure them.
 
     Args:
         centre: the open centre.
@@ -55,6 +55,7 @@ def expert_scores(centre: Centre, fusion: str = "") -> dict[str, Any]:
         "id_scores": row.report["id_scores"],
         "scorecard": row.report.get("scorecard", {}),
         "calibration": row.report.get("calibration", {}),
+        "depths": row.report.get("depths", {}).get(row.report["variant"], {}),
         "at_sites": {
             f"{one.site}/{one.dataset}": one.document.get("id_scores", {})
             for one in centre.state.evaluations(row.id)

@@ -5,7 +5,7 @@ the index names it, so a death in between leaves a file that is written again, n
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,7 @@ class DatasetRows:
         num_dropped: rows left out since not every available expert has them.
         clip_N: clip numbers, of this dataset only.
         features: float32 (N, D) by expert; ``logits`` (N, C) and ``evidence`` (N, L) likewise.
+        annotated, never_images, folds: the site's other views, as in ``ExportCard``.
     """
 
     name: str
@@ -70,6 +71,9 @@ class DatasetRows:
     features: tuple[NDArray[np.float32], ...]
     logits: tuple[NDArray[np.float32], ...]
     evidence: tuple[NDArray[np.float32], ...]
+    annotated: tuple[str, ...] = ()
+    never_images: tuple[str, ...] = ()
+    folds: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -256,6 +260,9 @@ class FeatureBank:
             features=gather("features_ND", [block.feature_width for block in blocks]),
             logits=gather("logits_NC", [len(block.views) for block in blocks]),
             evidence=gather("discrepancy_NL", [block.num_evidence for block in blocks]),
+            annotated=card.annotated,
+            never_images=card.never_images,
+            folds=card.folds,
         )
 
     def _require_agreement(self, export: FeatureExport, entries: Sequence[BankEntry]) -> None:
@@ -337,12 +344,17 @@ def _check_against(card: ExportCard, other: ExportCard) -> None:
             "nothing was changed; a changed dataset comes with a new content hash",
         )
     same_content = _key(other)[:2] == _key(card)[:2]
-    if same_content and (other.labels, other.label_views) != (card.labels, card.label_views):
+    if same_content and _vocabulary(other) != _vocabulary(card):
         raise EchoFedError(
             Code.FEATURES_INVALID,
             f"exports {card.id} and {other.id} of the same content differ in vocabulary",
             "the site must extract again",
         )
+
+
+def _vocabulary(card: ExportCard) -> tuple[object, ...]:
+    """Labels and what they name; what they rule out is part of the content's hash."""
+    return card.labels, card.label_views, card.folds
 
 
 def _common_rows(exports: Sequence[FeatureExport]) -> list[NDArray[np.intp]]:

@@ -26,7 +26,7 @@ from shared.settings import dump_settings
 
 log = logging.getLogger(__name__)
 Note = Callable[[str], None]
-_METHOD = 2  # raised when the same exports and settings would give another fusion or report
+_METHOD = 3  # raised when the same exports and settings would give another fusion or report
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +173,16 @@ def _report(
             variant: {name: asdict(one) | {"excess": one.excess} for name, one in by_name.items()}
             for variant, by_name in found.calibration.items()
         },
+        "depths": {
+            variant: {
+                name: {depth: asdict(one) for depth, one in by_depth.items()}
+                for name, by_depth in by_name.items()
+            }
+            for variant, by_name in found.depths.items()
+        },
         "scorecard": asdict(scorecard(joined, homes, variants)),
         "incomplete": {name: list(experts) for name, experts in found.incomplete.items()},
+        "unowned": {name: list(labels) for name, labels in found.unowned.items()},
     }
 
 

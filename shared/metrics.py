@@ -6,8 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.echo.ontology import load_ontology
-
 CALIBRATION_BINS = 15  # as is customary since Guo et al. 2017 (arXiv 1706.04599)
 _NUM_DRAWS = 200  # the expected error is then known to a hundredth of itself
 _FLOOR = 1e-12  # probability of a view that an expert does not own; keeps logarithms finite
@@ -76,29 +74,23 @@ def calibration(
 
 
 def vocabulary_log_probabilities(
-    log_probabilities_NV: NDArray[np.floating],
-    views: Sequence[str],
-    label_views: Sequence[Sequence[str]],
+    log_probabilities_NV: NDArray[np.floating], covers_KV: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
     """Sum the probabilities of the views that each label covers.
 
     Args:
-        log_probabilities_NV: natural logarithms over ``views``.
-        views: names of the columns.
-        label_views: for each label of the vocabulary the views it stands for.
+        log_probabilities_NV: natural logarithms.
+        covers_KV: the views that each label of the vocabulary may stand for.
 
     Returns:
-        Natural logarithms (N, labels); a label that covers no view gets the floor.
+        Natural logarithms (N, K); a label that covers no view gets the floor.
     """
-    ontology = load_ontology()
     probabilities_NV = np.exp(np.asarray(log_probabilities_NV, dtype=np.float64))
-    summed = np.full((len(probabilities_NV), len(label_views)), _FLOOR)
-    for column, nodes in enumerate(label_views):
-        covered = ontology.covered(nodes, views)
-        inside = [place for place, view in enumerate(views) if view in covered]
-        if inside:
-            summed[:, column] = np.maximum(probabilities_NV[:, inside].sum(axis=1), _FLOOR)
-    logarithms_NK: NDArray[np.float64] = np.log(summed)
+    summed_NK = np.full((len(probabilities_NV), len(covers_KV)), _FLOOR)
+    for column, covers_V in enumerate(covers_KV):
+        if covers_V.any():
+            summed_NK[:, column] = np.maximum(probabilities_NV[:, covers_V].sum(axis=1), _FLOOR)
+    logarithms_NK: NDArray[np.float64] = np.log(summed_NK)
     return logarithms_NK
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from shared.echo.expert import ExpertCard
 from shared.echo.features import ARRAYS, ExportCard, FeatureExport
 from shared.echo.manifest import ClipRecord, DatasetManifest
+from shared.echo.ontology import load_ontology
 from shared.echo.schema import to_document
 from shared.errors import Code, EchoFedError
 from shared.files import arrays_from_bytes, sha256_hex
@@ -240,11 +241,15 @@ class Egress:
             *manifest.labels,
             *(view for views in manifest.labels.values() for view in views),
         }
+        card = export.card
         texts = {
-            *export.card.labels,
-            *(view for views in export.card.label_views for view in views),
+            *card.labels,
+            *card.folds.values(),
+            *(view for views in card.label_views for view in views),
         }
-        if not texts <= allowed or any(len(text) > _MAX_TEXT for text in _texts(export.card)):
+        recorded = {*card.annotated, *card.never_images, *card.folds}
+        is_known = texts <= allowed and recorded <= load_ontology().views.keys()
+        if not is_known or any(len(text) > _MAX_TEXT for text in _texts(card)):
             self._refuse(
                 Code.EGRESS_DENIED, manifest.id, "rows", "a text outside the dataset's vocabulary"
             )

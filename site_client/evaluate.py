@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from shared.echo.expert import load_expert, load_fusion
+from shared.echo.label_sets import possible_views
 from shared.echo.manifest import Split
 from shared.errors import Code, EchoFedError
 from shared.metrics import Scores, by_clip, score_labels, vocabulary_log_probabilities
@@ -193,7 +194,7 @@ def _score(
     id_scores: dict[str, float],
 ) -> Evaluation:
     words = frames.vocabularies[0]
-    told_NK = vocabulary_log_probabilities(told_NV, views, words.label_views)
+    told_NK = vocabulary_log_probabilities(told_NV, possible_views(words, views))
     told_MK, label_M = by_clip(told_NK, frames.label_N, frames.clip_N)
     return Evaluation(
         dataset=words.dataset,

@@ -4,7 +4,7 @@ The whole stored picture is squeezed to a square, as the papers' 112x112 frames 
 sector would remove the background that BackMix needs.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from shared.echo.label_sets import named_views, possible_views
 from shared.echo.manifest import SPLITS, ClipRecord, DatasetManifest, Split
-from shared.echo.ontology import load_ontology
 from shared.errors import Code, EchoFedError
 from site_client.augment.geometry import MaskedFrames
 from site_client.clip_file import StoredClip
@@ -31,12 +31,17 @@ class Vocabulary:
         dataset_hash: content hash of the manifest.
         labels: in sorted order; ``label_N`` of a frame set indexes them.
         label_views: views of each label.
+        annotated, never_images, folds: the site's other views, as in ``LabelMap``; of the folds
+            those into a label that occurs.
     """
 
     dataset: str
     dataset_hash: str
     labels: tuple[str, ...]
     label_views: tuple[tuple[str, ...], ...]
+    annotated: tuple[str, ...]
+    never_images: tuple[str, ...]
+    folds: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,17 +97,23 @@ class FrameSet:
         return MaskedFrames(pixels_NHW[:, None].float(), mask_NHW[:, None])
 
     def allowed_views(self, views: Sequence[str]) -> NDArray[np.bool_]:
-        """For each frame which of the views its label stands for (N, C)."""
-        ontology = load_ontology()
-        allowed_NC = np.zeros((len(self), len(views)), dtype=np.bool_)
+        """For each frame which of the views it may show by its label (N, C)."""
+        return self._by_label(possible_views, views)
+
+    def named_views(self, views: Sequence[str]) -> NDArray[np.bool_]:
+        """For each frame which of the views its label names (N, C)."""
+        return self._by_label(named_views, views)
+
+    def _by_label(
+        self,
+        table: Callable[[Vocabulary, Sequence[str]], NDArray[np.bool_]],
+        views: Sequence[str],
+    ) -> NDArray[np.bool_]:
+        found_NC = np.zeros((len(self), len(views)), dtype=np.bool_)
         for place, vocabulary in enumerate(self.vocabularies):
-            table_KC = np.zeros((len(vocabulary.labels), len(views)), dtype=np.bool_)
-            for row, nodes in enumerate(vocabulary.label_views):
-                covered = ontology.covered(nodes, views)
-                table_KC[row] = [view in covered for view in views]
             here_N = self.dataset_N == place
-            allowed_NC[here_N] = table_KC[self.label_N[here_N]]
-        return allowed_NC
+            found_NC[here_N] = table(vocabulary, views)[self.label_N[here_N]]
+        return found_NC
 
 
 def load_frames(
@@ -115,7 +126,7 @@ def load_frames(
 ) -> FrameSet:
     """Read, squeeze and index the labelled frames of datasets.
 
-    Clips without a label, and labels that stand for no view, are left out.
+    Clips without a label, and those whose label says nothing, are left out.
 
     Args:
         store: the site's.
@@ -216,7 +227,15 @@ def _supervised_clips(manifest: DatasetManifest, splits: Sequence[Split]) -> lis
 def _vocabulary(manifest: DatasetManifest) -> Vocabulary:
     labels = tuple(sorted(manifest.labels))
     views = tuple(tuple(manifest.labels[label]) for label in labels)
-    return Vocabulary(manifest.id, manifest.content_hash(), labels, views)
+    return Vocabulary(
+        manifest.id,
+        manifest.content_hash(),
+        labels,
+        views,
+        annotated=manifest.annotated,
+        never_images=manifest.never_images,
+        folds={view: label for view, label in manifest.folds.items() if label in labels},
+    )
 
 
 def _index(

@@ -171,8 +171,8 @@ def ingest(
     manifest = DatasetManifest(
         id=request.dataset, site=request.site, origin=request.origin, source=listing.source,
         labels=dict(listing.views), clips=clips, kept_pixels=settings.keep_pixels,
-        licence=listing.licence, purpose=request.purpose, **provenance(listing.site_map),
-        created=now.isoformat(timespec="seconds"),
+        licence=listing.licence, purpose=request.purpose, created=now.isoformat(timespec="seconds"),
+        **{"annotated": listing.annotated} | provenance(listing.site_map),
     )  # fmt: skip
     changed = _is_new(store, manifest)
     report = IngestReport(

@@ -26,6 +26,7 @@ _HEAD = f"""\
 # For each label: read it, mend the view, then take the '#' before the label away. It may be
 #   "label": VIEW            this view, or any view below it
 #   "label": [VIEW, VIEW]    one of these, the label does not say which
+#   "label": other           none of the views that the labels here stand for
 #   "label": []              no view: its clips are kept and not learnt from
 # A label that occurs and has no line in force is refused by ingest.
 labels:

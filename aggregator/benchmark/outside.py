@@ -20,6 +20,7 @@ from aggregator.feature_bank import DatasetRows, select_rows
 from aggregator.fusion.evaluate import fuse_rows, is_scored
 from aggregator.fusion.rows import own_training_rows
 from aggregator.fusion.scorecard import NEAREST, Kind, fused_id_scalar, separation
+from shared.echo.label_sets import possible_views
 from shared.echo.ontology import load_ontology
 from shared.errors import EchoFedError
 from shared.evidence import EVIDENCE
@@ -174,12 +175,18 @@ def _foreign_parts(
     A label that is wider or finer than what is known is neither.
     """
     ontology = load_ontology()
-    is_known_K, is_unseen_K = np.zeros((2, len(rows.labels)), dtype=np.bool_)
-    for label, nodes in enumerate(rows.label_views):
-        covered = ontology.covered(nodes, {*owned, *nodes})
-        is_wider = any(ontology.is_at_or_below(node, view) for node in nodes for view in owned)
-        is_known_K[label] = bool(nodes) and covered <= set(owned)
-        is_unseen_K[label] = bool(nodes) and not (covered & set(owned) or is_wider)
+    nodes = {node for nodes in rows.label_views for node in nodes}
+    views = (*sorted(owned), *sorted(nodes - set(owned)))
+    is_owned_V = np.array([view in owned for view in views])
+    possible_KV = possible_views(rows, views)
+    is_wider_K = np.array(
+        [
+            any(ontology.is_at_or_below(node, view) for node in nodes for view in owned)
+            for nodes in rows.label_views
+        ]
+    )
+    is_known_K = possible_KV.any(axis=1) & ~possible_KV[:, ~is_owned_V].any(axis=1)
+    is_unseen_K = (possible_KV[:, is_owned_V].sum(axis=1) == 0) & ~is_wider_K
     known_N = is_known_K[rows.label_N]
     if known_N.any():
         yield "new scanner", rows.name, known_N

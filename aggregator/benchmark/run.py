@@ -29,6 +29,7 @@ from aggregator.benchmark.stream import Stream
 from aggregator.feature_bank import DatasetRows, dataset_name, select_rows
 from aggregator.fusion.evaluate import calibrate_rows, is_scored, score_rows
 from shared.console import Advance
+from shared.echo.label_sets import possible_views
 from shared.echo.schema import from_document, to_document
 from shared.files import read_json, sha256_hex, write_json
 from shared.metrics import by_clip, vocabulary_log_probabilities
@@ -147,7 +148,7 @@ def _final_clips(
 ) -> FinalClips:
     kept_N = is_scored(rows, "test")
     kept = select_rows(rows, kept_N)
-    told_NK = vocabulary_log_probabilities(told_NV[kept_N], views, rows.label_views)
+    told_NK = vocabulary_log_probabilities(told_NV[kept_N], possible_views(rows, views))
     told_MK, label_M = by_clip(told_NK, kept.label_N, kept.clip_N)
     _, first_M = np.unique(kept.clip_N, return_index=True)
     _, patient_M = np.unique(kept.patient_N[first_M], return_inverse=True)

@@ -19,6 +19,7 @@ from aggregator.commands.options import (
     open_for_command,
 )
 from shared.console import emit, progress, table
+from shared.echo.ontology import DEPTHS, Depth
 
 
 def audit(
@@ -50,6 +51,7 @@ def audit(
             *id_score_tables(document),
             *_evidence_tables(document["scorecard"]),
             *_calibration_tables(document["calibration"]),
+            *_depth_tables(document["depths"], document["variant"]),
         ]
         emit(document, as_json=as_json, tables=tables)
     elif what == "change":
@@ -125,3 +127,20 @@ def _calibration_tables(calibration: Mapping[str, Any]) -> list[Table]:
         )
         for variant, by_name in calibration.items()
     ]
+
+
+def _depth_tables(depths: Mapping[str, Any], variant: str) -> list[Table]:
+    """Over all union views, how finely the fusion tells them; clips that count differ by depth."""
+    if not depths:
+        return []
+    rows = [
+        (name, *(value for depth in DEPTHS for value in _at_depth(by_depth, depth)))
+        for name, by_depth in depths.items()
+    ]
+    columns = ("dataset", *(f"{depth} {what}" for depth in DEPTHS for what in ("clips", "F1")))
+    return [table(f"macro-F1 of {variant} by depth, over all views of the union", columns, rows)]
+
+
+def _at_depth(by_depth: Mapping[str, Any], depth: Depth) -> tuple[object, object]:
+    one = by_depth.get(depth, {})
+    return one.get("num_clips", 0), one.get("macro_f1", "-")

@@ -20,6 +20,7 @@ from aggregator.feature_bank import DatasetRows, JoinedRows
 from aggregator.fusion.baselines import LOG_FLOOR
 from aggregator.fusion.rows import held_out_rows
 from aggregator.fusion.sums import FeatureSpace, RowSums, chunks, pool, sum_rows
+from shared.echo.label_sets import possible_views
 from shared.metrics import vocabulary_log_probabilities
 
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -202,12 +203,13 @@ def fit_temperature(
         views: names of the columns.
         has_rows_V: views of which there were training rows.
     """
+    covers = [possible_views(rows, views) for rows in held_out]
 
     def loss(logarithm: float) -> float:
         certainties = []
-        for scores_NV, rows in zip(scores, held_out, strict=True):
+        for scores_NV, covers_KV, rows in zip(scores, covers, held_out, strict=True):
             told_NV = tell_scores(scores_NV, has_rows_V, float(np.exp(logarithm)))
-            told_NK = vocabulary_log_probabilities(told_NV, views, rows.label_views)
+            told_NK = vocabulary_log_probabilities(told_NV, covers_KV)
             certainties.append(told_NK[np.arange(len(told_NK)), rows.label_N].mean())
         return -float(np.mean(certainties))
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax
 
 from aggregator.feature_bank import DatasetRows
+from shared.echo.label_sets import possible_views, telling_labels
 from shared.echo.manifest import SPLITS, Split
 from shared.metrics import (
     Calibration,
@@ -59,10 +60,9 @@ def fuse_rows(fusion: FusionModel, rows: DatasetRows) -> FusedRows:
 
 
 def is_scored(rows: DatasetRows, split: Split) -> NDArray[np.bool_]:
-    """The plain rows of a split whose label stands for a view (N)."""
-    has_views_K = np.array([bool(views) for views in rows.label_views])
+    """The plain rows of a split whose label says something (N)."""
     here_N = (rows.split_N == SPLITS.index(split)) & (rows.pass_N == 0)
-    kept_N: NDArray[np.bool_] = here_N & has_views_K[rows.label_N]
+    kept_N: NDArray[np.bool_] = here_N & telling_labels(rows)[rows.label_N]
     return kept_N
 
 
@@ -74,6 +74,8 @@ def score_rows(
     split: Split = "test",
 ) -> LevelScores | None:
     """Score predictions in the dataset's own vocabulary, leaves summed.
+
+    The site's ``other`` is the sum of what it leaves possible.
 
     Args:
         rows: one dataset.
@@ -88,7 +90,8 @@ def score_rows(
     if not kept_N.any():
         return None
     label_N, clip_N = rows.label_N[kept_N], rows.clip_N[kept_N]
-    told_NK = vocabulary_log_probabilities(log_probabilities_NV[kept_N], views, rows.label_views)
+    covers_KV = possible_views(rows, views)
+    told_NK = vocabulary_log_probabilities(log_probabilities_NV[kept_N], covers_KV)
     told_clips, label_clips = by_clip(told_NK, label_N, clip_N)
     return LevelScores(
         frames=score_labels(told_NK, label_N, rows.labels),
@@ -112,7 +115,8 @@ def calibrate_rows(
         return None
     told_NV = np.maximum(log_probabilities_NV[kept_N].astype(np.float64), -1e3)
     told_MV, label_M = by_clip(told_NV, rows.label_N[kept_N], rows.clip_N[kept_N])
-    told_MK = vocabulary_log_probabilities(log_softmax(told_MV, axis=1), views, rows.label_views)
+    covers_KV = possible_views(rows, views)
+    told_MK = vocabulary_log_probabilities(log_softmax(told_MV, axis=1), covers_KV)
     is_right_M = told_MK.argmax(axis=1) == label_M
     generator = numpy_generator(0, "calibration")
     return calibration(np.exp(told_MK.max(axis=1)), is_right_M, generator=generator)

@@ -15,7 +15,7 @@ from aggregator.feature_bank import DatasetRows, JoinedRows
 from aggregator.fusion.analytic import LinearHead, choose_head, fit_ridge
 from aggregator.fusion.sums import FeatureSpace, sum_rows
 from shared.echo.expert import Block
-from shared.echo.ontology import load_ontology
+from shared.echo.label_sets import possible_views
 from shared.evidence.energy import Energy
 from shared.models.union_head import UnionHead
 
@@ -94,12 +94,8 @@ def fit_competence(
 
 
 def is_right(rows: DatasetRows, place: int, block: Block) -> NDArray[np.bool_]:
-    """Whether the expert's most probable view is one that the label covers (N)."""
-    ontology = load_ontology()
-    covers_KC = np.zeros((len(rows.labels), len(block.views)), dtype=np.bool_)
-    for label, nodes in enumerate(rows.label_views):
-        covered = ontology.covered(nodes, block.views)
-        covers_KC[label] = [view in covered for view in block.views]
+    """Whether the expert's most probable view is one that the label leaves possible (N)."""
+    covers_KC = possible_views(rows, block.views)
     told_N = rows.logits[place].argmax(axis=1)
     is_right_N: NDArray[np.bool_] = covers_KC[rows.label_N, told_N]
     return is_right_N

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from aggregator.feature_bank import DatasetRows, JoinedRows, select_rows
 from aggregator.fusion.evaluate import fuse_rows, is_scored
 from shared.echo.expert import Block
+from shared.echo.label_sets import possible_views
 from shared.metrics import by_clip, vocabulary_log_probabilities
 from shared.models.fusion_weights import FusionModel
 from shared.seeding import numpy_generator
@@ -151,7 +152,7 @@ def _count(fusion: FusionModel, held_out: DatasetRows, blocks: Sequence[Block]) 
     if not any(rows.available):
         return None
     told_NV = fuse_rows(fusion, rows).log_probabilities_NV
-    told_NK = vocabulary_log_probabilities(told_NV, fusion.views, rows.label_views)
+    told_NK = vocabulary_log_probabilities(told_NV, possible_views(rows, fusion.views))
     told_MK, label_M = by_clip(told_NK, rows.label_N, rows.clip_N)
     _, first_M = np.unique(rows.clip_N, return_index=True)
     patients, patient_M = np.unique(rows.patient_N[first_M], return_inverse=True)

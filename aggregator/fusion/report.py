@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from aggregator.feature_bank import DatasetRows, JoinedRows, select_rows
 from aggregator.fusion.analytic import LinearHead
 from aggregator.fusion.baselines import BASELINES, tell_alone
+from aggregator.fusion.depth import DepthScores, score_depths
 from aggregator.fusion.evaluate import (
     LevelScores,
     calibrate_rows,
@@ -17,7 +18,9 @@ from aggregator.fusion.evaluate import (
     macro_score,
     score_rows,
 )
+from shared.echo.label_sets import possible_views
 from shared.echo.manifest import Split
+from shared.echo.ontology import Depth
 from shared.metrics import Calibration
 from shared.models.fused import union_views
 from shared.models.fusion_weights import FusionModel
@@ -37,7 +40,9 @@ class FusionReport:
         macro_f1: method -> mean over datasets of the clip-level macro-F1.
         id_scores: gated variant -> dataset -> expert -> mean id score.
         calibration: variant -> dataset -> how true the fused probabilities of clips are.
+        depths: variant -> dataset -> depth -> figures of clips over all union views.
         incomplete: dataset -> experts that did not see it; its figures rest on the others.
+        unowned: dataset -> labels of which no expert owns a view; they are always wrong.
     """
 
     split: Split
@@ -45,7 +50,9 @@ class FusionReport:
     macro_f1: dict[str, float]
     id_scores: dict[str, dict[str, dict[str, float]]]
     calibration: dict[str, dict[str, Calibration]]
+    depths: dict[str, dict[str, dict[Depth, DepthScores]]]
     incomplete: dict[str, tuple[str, ...]]
+    unowned: dict[str, tuple[str, ...]]
 
 
 def compare(
@@ -68,12 +75,16 @@ def compare(
         variant: {} for variant, fusion in fusions.items() if fusion.has_id_scores
     }
     calibration: dict[str, dict[str, Calibration]] = {variant: {} for variant in fusions}
+    depths: dict[str, dict[str, dict[Depth, DepthScores]]] = {variant: {} for variant in fusions}
+    unowned: dict[str, tuple[str, ...]] = {}
     views = union_views(joined.blocks)
     for rows in joined.datasets:
         kept_N = is_scored(rows, split)
         if not kept_N.any():
             continue
         held_out = select_rows(rows, kept_N)
+        if untold := _unowned(held_out, views):
+            unowned[rows.name] = untold
         told = _tell_untrained(held_out, joined, views)
         for variant, fusion in fusions.items():
             fused = fuse_rows(fusion, held_out)
@@ -81,6 +92,9 @@ def compare(
             found = calibrate_rows(held_out, fused.log_probabilities_NV, views, split=split)
             assert found is not None
             calibration[variant][rows.name] = found
+            depths[variant][rows.name] = score_depths(
+                held_out, fused.log_probabilities_NV, views, split=split
+            )
             if variant in id_scores:
                 id_scores[variant][rows.name] = _means(fused.id_scores_NE, joined)
         told |= {CLOSED + name: head.tell(held_out) for name, head in heads.items()}
@@ -94,8 +108,16 @@ def compare(
         macro_f1={method: macro_score(by_name.values()) for method, by_name in scores.items()},
         id_scores=id_scores,
         calibration=calibration,
+        depths=depths,
         incomplete=dict(joined.missing),
+        unowned=unowned,
     )
+
+
+def _unowned(rows: DatasetRows, views: Sequence[str]) -> tuple[str, ...]:
+    """Labels of the rows that cover no union view."""
+    untold = set(np.flatnonzero(possible_views(rows, views).sum(axis=1) == 0).tolist())
+    return tuple(rows.labels[k] for k in np.unique(rows.label_N).tolist() if k in untold)
 
 
 def _tell_untrained(

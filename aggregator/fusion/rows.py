@@ -11,8 +11,8 @@ from torch import Tensor
 from aggregator.feature_bank import DatasetRows, JoinedRows, select_rows
 from aggregator.fusion.evaluate import is_scored
 from shared.echo.expert import Block
+from shared.echo.label_sets import possible_views, telling_labels
 from shared.echo.manifest import SPLITS
-from shared.echo.ontology import load_ontology
 from shared.errors import Code, EchoFedError
 from shared.evidence.rows import OwnRows, own_rows
 from shared.models.fusion import ScoreFusion
@@ -25,7 +25,7 @@ class TrainRows:
     Args:
         features: of all experts (N, sum of D), ``logits`` and ``evidence`` likewise.
         available_NE: None where every expert saw every row.
-        is_target_NV: the union views that the row's label covers.
+        is_target_NV: the union views that may be shown by the row's label.
     """
 
     features: Tensor
@@ -40,7 +40,7 @@ class TrainRows:
 
 
 def training_rows(joined: JoinedRows, views: Sequence[str], *, balance: bool) -> TrainRows:
-    """All rows that can be learned from: labelled, and with an owner of a covered view at hand.
+    """All rows that can be learned from: the label leaves some of the owned views, and not all.
 
     Args:
         joined: rows of all datasets.
@@ -48,11 +48,13 @@ def training_rows(joined: JoinedRows, views: Sequence[str], *, balance: bool) ->
         balance: give every dataset the same total weight.
 
     Raises:
-        EchoFedError: FRAMES_MISSING where no such row is left.
+        EchoFedError: FRAMES_MISSING where no such row is left, ONE_CLASS_ONLY where all say the
+            same, EXPERT_UNKNOWN for a dataset of whose labels no expert owns a view.
     """
     picked: list[DatasetRows] = []
     targets, weights = [], []
     for rows in joined.datasets:
+        _require_owner(rows, views)
         is_target_KV = _targets(rows, joined.blocks, views)
         keep_N = rows.split_N == SPLITS.index("train")
         keep_N &= np.any(is_target_KV, axis=1)[rows.label_N]
@@ -67,6 +69,13 @@ def training_rows(joined: JoinedRows, views: Sequence[str], *, balance: bool) ->
             "no dataset in the bank has a labelled training row",
             "ingest labelled clips at a site, then run increment again",
         )
+    is_target_NV = np.concatenate(targets)
+    if (is_target_NV == is_target_NV[0]).all():
+        raise EchoFedError(
+            Code.ONE_CLASS_ONLY,
+            "all training rows in the bank say the same",
+            "a fusion needs at least two views; let a site with another view join",
+        )
     weight_N = np.concatenate(weights)
     available_NE = np.concatenate([np.tile(r.available, (len(r.label_N), 1)) for r in picked])
     return TrainRows(
@@ -74,7 +83,7 @@ def training_rows(joined: JoinedRows, views: Sequence[str], *, balance: bool) ->
         logits=_stack([rows.logits for rows in picked]),
         evidence=_stack([rows.evidence for rows in picked]),
         available_NE=None if available_NE.all() else torch.from_numpy(available_NE),
-        is_target_NV=torch.from_numpy(np.concatenate(targets)),
+        is_target_NV=torch.from_numpy(is_target_NV),
         weight_N=torch.from_numpy(weight_N / weight_N.mean()).float(),
     )
 
@@ -158,19 +167,32 @@ def by_expert(
 
 
 def _targets(rows: DatasetRows, blocks: Sequence[Block], views: Sequence[str]) -> NDArray[np.bool_]:
-    """The union views that each label covers and an available expert owns (K, V)."""
-    ontology = load_ontology()
-    is_target_KV = np.zeros((len(rows.labels), len(views)), dtype=np.bool_)
+    """The union views that each label leaves possible and an available expert owns (K, V).
+
+    None where that is every owned view: such a label tells nothing.
+    """
     owned = {
         view
         for block, is_available in zip(blocks, rows.available, strict=True)
         if is_available
         for view in block.views
     }
-    for label, nodes in enumerate(rows.label_views):
-        covered = ontology.covered(nodes, views)
-        is_target_KV[label] = [view in owned and view in covered for view in views]
+    owned_V = np.array([view in owned for view in views])
+    is_target_KV: NDArray[np.bool_] = possible_views(rows, views) & owned_V
+    is_target_KV[(is_target_KV == owned_V).all(axis=1)] = False
     return is_target_KV
+
+
+def _require_owner(rows: DatasetRows, views: Sequence[str]) -> None:
+    """Refuse a dataset of which every labelled row shows a view that nobody can tell."""
+    told_K = np.bincount(rows.label_N, minlength=len(rows.labels)) > 0
+    told_K &= telling_labels(rows)
+    if told_K.any() and not possible_views(rows, views)[told_K].any():
+        raise EchoFedError(
+            Code.EXPERT_UNKNOWN,
+            f"no expert of this fusion owns a view that dataset {rows.name} labels",
+            "collect the expert that was trained on it, or withdraw the dataset",
+        )
 
 
 def _stack(by_dataset: Sequence[Sequence[NDArray[np.float32]]]) -> Tensor:

@@ -18,6 +18,7 @@ from aggregator.fusion.evaluate import fuse_rows, is_scored
 from aggregator.fusion.fit import fit_id_scores
 from aggregator.fusion.rows import own_training_rows
 from shared.echo.expert import Block
+from shared.echo.label_sets import named_views, possible_views
 from shared.echo.manifest import Split
 from shared.echo.ontology import load_ontology
 from shared.errors import EchoFedError
@@ -233,21 +234,24 @@ def _mark(
 ) -> list[NDArray[np.str_]]:
     """By dataset, ``home`` or the kind of foreign row to these experts (N).
 
-    Empty where a label covers views that they own and others too.
+    Empty where a label leaves views possible that they own and others too.
     """
     ontology = load_ontology()
+    views = union_views(joined.blocks)
     owned = {view for block in owners for view in block.views}
+    owned_V = np.array([view in owned for view in views])
     home = {name for block in owners for name in homes.get(block.expert, ())}
     marks = []
     for rows in scored:
+        named_KV, possible_KV = named_views(rows, views), possible_views(rows, views)
         mark_K = []
-        for nodes in rows.label_views:
-            covered = ontology.covered(nodes, union_views(joined.blocks))
+        for nodes, named_V, possible_V in zip(rows.label_views, named_KV, possible_KV, strict=True):
             wider = any(ontology.is_at_or_below(node, view) for node in nodes for view in owned)
-            if covered and covered <= owned:
+            told_V = named_V if rows.name in home and named_V.any() else possible_V
+            if told_V.any() and (told_V <= owned_V).all():
                 mark_K.append(HOME if rows.name in home else "new scanner")
             else:
-                mark_K.append("" if covered & owned or wider else "unseen view")
+                mark_K.append("" if (possible_V & owned_V).any() or wider else "unseen view")
         marks.append(np.array(mark_K, dtype=np.str_)[rows.label_N])
     return marks
 

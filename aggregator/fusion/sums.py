@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from aggregator.feature_bank import DatasetRows, select_rows
 from aggregator.fusion.evaluate import is_scored
 from shared.echo.expert import Block
-from shared.echo.ontology import load_ontology
+from shared.echo.label_sets import named_views, possible_views
+from shared.echo.ontology import OTHER
 from shared.errors import Code, EchoFedError
 from shared.models.fused import union_views
 from shared.seeding import numpy_generator
@@ -158,12 +159,17 @@ def pool(sums: Sequence[RowSums], space: FeatureSpace, *, balance: bool) -> Pool
 
 
 def label_shares(rows: DatasetRows, views: Sequence[str]) -> NDArray[np.float64]:
-    """What share of a row of each label goes to each union view (K, V); a row may be all zero."""
-    ontology = load_ontology()
-    share_KV = np.zeros((len(rows.labels), len(views)))
-    for label, nodes in enumerate(rows.label_views):
-        covered = ontology.covered(nodes, views)
-        share_KV[label] = [view in covered for view in views]
+    """What share of a row of each label goes to each union view (K, V).
+
+    A label is taken for what it names, without what its site folds into it: equal shares would
+    give that half of the rows. One that names ``other`` counts where it leaves a single view:
+    shares of all that it leaves would stand for rows that nobody saw.
+    """
+    share_KV = named_views(rows, views).astype(np.float64)
+    names_other_K = np.array([OTHER in nodes for nodes in rows.label_views])
+    possible_KV = possible_views(rows, views)
+    is_sole_K = possible_KV.sum(axis=1) == 1
+    share_KV[names_other_K] = (possible_KV & is_sole_K[:, None])[names_other_K]
     share_KV /= np.maximum(share_KV.sum(axis=1, keepdims=True), 1.0)
     return share_KV
 

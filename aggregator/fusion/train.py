@@ -27,6 +27,7 @@ from aggregator.fusion.rows import (
 )
 from aggregator.settings import FusionSettings
 from shared.echo.expert import FusionCard, FusionVariant
+from shared.echo.label_sets import possible_views
 from shared.files import sha256_hex
 from shared.metrics import vocabulary_log_probabilities
 from shared.models.fused import union_views
@@ -107,7 +108,8 @@ def train_fusions(
         warm_start: an earlier fusion; weights of experts that both have are taken over.
 
     Raises:
-        EchoFedError: FRAMES_MISSING where no labelled row is left for training or for validation.
+        EchoFedError: FRAMES_MISSING where no labelled row is left for training or for validation,
+            ONE_CLASS_ONLY and EXPERT_UNKNOWN as ``training_rows``.
     """
     views = union_views(joined.blocks)
     num_threads = torch.get_num_threads()
@@ -186,7 +188,7 @@ def _train(
 
 
 def _loss(fusion: ScoreFusion, scaled: TrainRows, places_M: Tensor) -> Tensor:
-    """-log of the probability of all views that the label covers, averaged over weighted rows."""
+    """-log of the probability of all views that the label leaves possible, over weighted rows."""
     inputs = by_expert(
         fusion, scaled.features[places_M], scaled.logits[places_M], scaled.evidence[places_M]
     )
@@ -204,7 +206,7 @@ def _validate(fusion: FusionModel, held_out: Sequence[DatasetRows]) -> tuple[flo
     for rows in held_out:
         told_NV = fuse_rows(fusion, rows).log_probabilities_NV
         scores.append(score_rows(rows, told_NV, fusion.views, split="val"))
-        told_NK = vocabulary_log_probabilities(told_NV, fusion.views, rows.label_views)
+        told_NK = vocabulary_log_probabilities(told_NV, possible_views(rows, fusion.views))
         certainties.append(told_NK[np.arange(len(told_NK)), rows.label_N].mean())
     return macro_score(scores), float(np.mean(certainties))
 

@@ -1,17 +1,19 @@
 """The feature export: what one expert saw in one dataset, row by row, without a pixel."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.echo.ontology import load_ontology
 from shared.echo.schema import from_document, to_document
 from shared.errors import Code, EchoFedError
 from shared.files import arrays_from_bytes, arrays_to_bytes
 
-EXPORT_VERSION = 1
+EXPORT_VERSION = 2
 ARRAYS = {
     "frame_N": "i8",
     "patient_N": "i4",
@@ -34,6 +36,10 @@ class ExportCard:
         labels: the dataset's vocabulary; ``label_N`` indexes it.
         label_views: views of each label.
         views: the expert's head.
+        annotated: leaves that the site would have labelled had it imaged them; empty, as in every
+            export of version 1, rules nothing out.
+        never_images: views that the site never images.
+        folds: view -> the label of this vocabulary under which the site records it.
     """
 
     id: str
@@ -51,6 +57,9 @@ class ExportCard:
     num_evidence: int
     policy_version: int
     created: str
+    annotated: tuple[str, ...] = ()
+    never_images: tuple[str, ...] = ()
+    folds: Mapping[str, str] = field(default_factory=dict)
     level: Literal["rows"] = "rows"
     version: int = EXPORT_VERSION
 
@@ -88,6 +97,7 @@ class FeatureExport:
         Raises:
             EchoFedError: FEATURE_WIDTH, FEATURES_NOT_FINITE or FEATURES_INVALID, naming the export.
         """
+        self._validate_words()
         self._validate_shapes()
         for name in ("features_ND", "logits_NC", "discrepancy_NL"):
             if not np.isfinite(getattr(self, name)).all():
@@ -107,6 +117,18 @@ class FeatureExport:
             raise _invalid(self.card.id, "has a split outside train, val, test")
         if ((self.pass_N > 0) & (self.split_N != 0)).any():
             raise _invalid(self.card.id, "has an augmented row outside the training split")
+
+    def _validate_words(self) -> None:
+        card, known = self.card, load_ontology().views
+        if not card.labels or len(card.labels) != len(card.label_views):
+            raise _invalid(
+                card.id, f"has {len(card.labels)} labels and views of {len(card.label_views)}"
+            )
+        recorded = {*card.annotated, *card.never_images, *card.folds}
+        if not recorded <= known.keys() or not set(card.folds.values()) <= set(card.labels):
+            raise _invalid(
+                card.id, "records a view that the ontology lacks or a fold into no label"
+            )
 
     def _validate_shapes(self) -> None:
         card = self.card

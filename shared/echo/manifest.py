@@ -4,11 +4,12 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import rfc8785
 
-from shared.echo.ontology import ONTOLOGY_VERSION, LabelMap
+from shared.echo.label_sets import says_something
+from shared.echo.ontology import ONTOLOGY_VERSION, OTHER, LabelMap
 from shared.echo.schema import from_document, to_document
 from shared.errors import Code, EchoFedError
 from shared.files import read_json, write_json
@@ -58,8 +59,8 @@ class DatasetManifest:
         labels: site label -> views.
         clips: stored clips.
         kept_pixels: what de-identification kept: ``sector``, ``region`` or ``screen``.
-        annotated: leaves that the site would have labelled had it imaged them, by its label map;
-            empty where there is none, which rules nothing out.
+        annotated: leaves that the site would have labelled had it imaged them, by its label map or
+            public layout; empty where there is none, which rules nothing out.
         never_images, folds: the site's other views, as in ``LabelMap``.
         label_map_sha256: hash of the label map's file, empty where labels are views themselves.
         is_signed: whether somebody put a name to that file.
@@ -88,8 +89,13 @@ class DatasetManifest:
         require_patients_apart(self.clips)
 
     def label_map(self) -> LabelMap:
-        """The label map as sets."""
-        return LabelMap({label: frozenset(views) for label, views in self.labels.items()})
+        """The label map as sets, empty for a label that says nothing."""
+        return LabelMap(
+            {
+                label: frozenset(views if says_something(views, self.annotated) else ())
+                for label, views in self.labels.items()
+            }
+        )
 
     def of_split(self, split: Split) -> tuple[ClipRecord, ...]:
         """The labelled clips of one split, in stored order."""
@@ -100,12 +106,24 @@ class DatasetManifest:
         return len({clip.patient for clip in (self.clips if clips is None else clips)})
 
     def content_hash(self) -> str:
-        """SHA-256 of labels, splits and pixels; changes when the dataset does."""
+        """SHA-256 of labels, splits and pixels; changes when the dataset does.
+
+        The record of other views counts where a label's meaning rests on it.
+        """
         rows = sorted(
             [clip.key, clip.patient, clip.label, clip.split, clip.sha256] for clip in self.clips
         )
-        labels = {label: sorted(views) for label, views in self.labels.items()}
-        return hashlib.sha256(rfc8785.dumps({"clips": rows, "labels": labels})).hexdigest()
+        content: dict[str, Any] = {
+            "clips": rows,
+            "labels": {label: sorted(views) for label, views in self.labels.items()},
+        }
+        if self.folds or any(OTHER in views for views in self.labels.values()):
+            content |= {
+                "annotated": sorted(self.annotated),
+                "never_images": sorted(self.never_images),
+                "folds": self.folds,
+            }
+        return hashlib.sha256(rfc8785.dumps(content)).hexdigest()
 
 
 def require_patients_apart(clips: Iterable[ClipRecord]) -> None:

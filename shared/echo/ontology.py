@@ -6,12 +6,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
+from typing import Literal
 
 import yaml
 
 from shared.errors import Code, EchoFedError
 
 ONTOLOGY_VERSION = 1
+Depth = Literal["window", "plane", "leaf"]
+DEPTHS: tuple[Depth, ...] = ("window", "plane", "leaf")
+"""How finely views are told apart; the leaves are the views themselves."""
+OTHER = "other"
+"""A label that names it means none of the site's annotated leaves, or the views beside it."""
+UNTOLD = frozenset({"unknown", "not-sure"})
+"""A label that names one of them says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +109,20 @@ class Ontology:
             leaf for leaf in self.views if leaf not in parents and self.is_at_or_below(leaf, name)
         )
 
+    def at_depth(self, name: str, depth: Depth) -> str:
+        """What a view is called at a depth: window or plane, or the kind of trace before either.
+
+        A view that lacks the facet stays itself. Contrast and focus are told apart at the leaves
+        alone, and all parasternal views share a window.
+        """
+        facets = self.views[name].facets
+        trace = {"2D": "", "TDI": "Doppler"}.get(facets.mode, facets.mode)
+        if depth == "window":
+            return trace or facets.window or name
+        if depth == "plane" and facets.plane:
+            return f"{trace} {facets.plane}".strip()
+        return name
+
     def covered(self, names: Iterable[str], union: Iterable[str]) -> frozenset[str]:
         """The views of a union that lie at or below any of the nodes."""
         nodes = tuple(names)
@@ -149,7 +171,7 @@ class LabelMap:
         Only these are ruled out by another label; what is never imaged, folded into another label
         or not mentioned says nothing.
         """
-        aside = _leaves_below([*self.never_images, *self.folds])
+        aside = _leaves_below([*self.never_images, *self.folds]) | {OTHER} | UNTOLD
         return _leaves_below(view for views in self.entries.values() for view in views) - aside
 
 

@@ -53,8 +53,9 @@ _EXPORT_CARD = {
     **dict.fromkeys(("expert_sha256", "created", "level"), str),
     **dict.fromkeys(("num_rows", "feature_width", "num_evidence"), int),
     **dict.fromkeys(("policy_version", "version"), int),
-    **dict.fromkeys(("labels", "views"), _TEXTS),
+    **dict.fromkeys(("labels", "views", "annotated", "never_images"), _TEXTS),
     "label_views": [_TEXTS],
+    "folds": {"*": str},
 }
 _FIGURES = {
     **dict.fromkeys(("dataset", "fusion", "split", "level"), str),

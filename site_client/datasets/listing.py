@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from shared.echo.manifest import SPLITS, Split
-from shared.echo.ontology import load_ontology
+from shared.echo.ontology import LabelMap, load_ontology
 from shared.errors import Code, EchoFedError
 from site_client.datasets import SOURCES
 from site_client.datasets.dicom import instance_of
@@ -31,6 +31,7 @@ class Listing:
         is_complete: True where files that are not listed (masks, annotations) shall not be read.
         num_lost: how many instances that the labels name are not in the folder.
         site_map: the site's own label map, None where there is none.
+        annotated: leaves that a public layout has a label for.
     """
 
     rows: Mapping[str, LabelRow]
@@ -41,6 +42,7 @@ class Listing:
     is_complete: bool = False
     num_lost: int = 0
     site_map: SiteMap | None = None
+    annotated: tuple[str, ...] = ()
 
     def has_published_test(self) -> bool:
         """Whether a public set brings its own test part, to which nothing shall be added."""
@@ -100,7 +102,16 @@ def list_published(
     ontology = load_ontology()
     occurring = sorted({row.label for row in rows.values() if row.label})
     ordered = {label: ontology.order(views[label]) for label in occurring}
-    return Listing(_hold_together(rows), ordered, source, licence, issuer=name, is_complete=True)
+    known = LabelMap({label: frozenset(some) for label, some in views.items()})
+    return Listing(
+        _hold_together(rows),
+        ordered,
+        source,
+        licence,
+        issuer=name,
+        is_complete=True,
+        annotated=ontology.order(known.annotated()),
+    )
 
 
 def choose_files(folder: Path, listing: Listing) -> tuple[list[Path], int, int]:

@@ -151,7 +151,7 @@ def _train(
     loss_fn: Callable[[Tensor, Tensor], Tensor] = label_set_loss
     judged = frames.of_split("val")
     if settings.restrict_to_present:
-        present_C = material.allowed_NC.any(axis=0)
+        present_C = material.frames.named_views(views).any(axis=0)
         loss_fn = PresentViewsLoss(torch.from_numpy(present_C))
         judged = judged.take(np.flatnonzero(judged.allowed_views(views)[:, present_C].any(axis=1)))
     plan = Plan(

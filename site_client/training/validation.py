@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from shared.echo.label_sets import possible_views
 from shared.metrics import score_labels, vocabulary_log_probabilities
 from site_client.frames import FrameSet
 from site_client.training.batches import plain_batches
@@ -44,7 +45,7 @@ class Judge:
             if not here_N.any():
                 continue
             found = vocabulary_log_probabilities(
-                logarithms_NC[here_N], self._views, words.label_views
+                logarithms_NC[here_N], possible_views(words, self._views)
             )
             scores.append(score_labels(found, self._frames.label_N[here_N], words.labels))
         return Validation(float(np.mean([s.balanced_accuracy for s in scores])), loss)

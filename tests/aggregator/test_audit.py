@@ -110,6 +110,14 @@ def test_the_scorecard_of_every_fuse_is_shown_to_auditors(centre: Centre) -> Non
         assert one["excess"] == pytest.approx(one["error"] - one["expected"])
 
 
+def test_the_depths_of_the_served_variant_are_shown(centre: Centre) -> None:
+    document = expert_scores(centre)
+    assert set(document["depths"]) == {"north/echo", "south/echo"}
+    for by_depth in document["depths"].values():
+        assert set(by_depth) == {"window", "plane", "leaf"}
+        assert len({one["num_clips"] for one in by_depth.values()}) == 1
+
+
 def test_without_a_fusion_there_are_no_scores(tmp_path: Path) -> None:
     (tmp_path / "aggregator.yaml").write_text("version: 1")
     with pytest.raises(EchoFedError) as caught:

@@ -181,6 +181,17 @@ def test_another_vocabulary_for_the_same_content_is_refused(bank: FeatureBank) -
     assert refused.value.code == Code.FEATURES_INVALID
 
 
+def test_what_a_site_rules_out_comes_with_its_rows(bank: FeatureBank) -> None:
+    fill(bank, ("south", "north"))
+    export = WORLD.export("north", "north")
+    told = {"annotated": ("A4C-full",), "never_images": ("SSN",), "folds": {"A5C": "A4C"}}
+    card = replace(export.card, **told)
+    bank.add(replace(export, card=card).to_bytes(), WORLD.experts(), now=NOW)
+    south, north = bank.join([NORTH]).datasets
+    assert {name: getattr(north, name) for name in told} == told
+    assert (south.annotated, south.never_images, south.folds) == ((), (), {})
+
+
 def test_an_altered_file_is_noticed(bank: FeatureBank, root: Path) -> None:
     fill(bank)
     entry = bank.entries()[0]

@@ -1,5 +1,7 @@
 """Laws of the scores: vocabularies sum, wider labels never lose, clips average logarithms."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix, f1_score
@@ -14,23 +16,25 @@ def random_log_probabilities(seed: int, num: int = 50) -> np.ndarray:
     return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
 
 
+def covers(*labels: Sequence[str]) -> np.ndarray:
+    return np.array([[view in views for view in VIEWS] for views in labels])
+
+
 def test_a_coarse_label_gets_the_sum_of_its_leaves(seed: int) -> None:
     log_NV = random_log_probabilities(seed)
-    log_NK = vocabulary_log_probabilities(log_NV, VIEWS, [["A4C"], ["PSAX"]])
+    log_NK = vocabulary_log_probabilities(log_NV, covers(["A4C"], ["PSAX-AV", "PSAX-PM"]))
     assert np.exp(log_NK).sum(axis=1) == pytest.approx(np.ones(len(log_NV)), abs=1e-12)
     assert np.exp(log_NK[:, 1]) == pytest.approx(np.exp(log_NV[:, 1]) + np.exp(log_NV[:, 2]))
 
 
 def test_a_wider_label_never_has_a_lower_probability(seed: int) -> None:
     log_NV = random_log_probabilities(seed)
-    log_NK = vocabulary_log_probabilities(log_NV, VIEWS, [["PSAX-AV"], ["PSAX-AV", "A4C"]])
+    log_NK = vocabulary_log_probabilities(log_NV, covers(["PSAX-AV"], ["PSAX-AV", "A4C"]))
     assert (log_NK[:, 1] >= log_NK[:, 0]).all()
 
 
 def test_a_label_without_a_view_in_the_union_is_never_chosen(seed: int) -> None:
-    log_NK = vocabulary_log_probabilities(
-        random_log_probabilities(seed), VIEWS, [["A4C"], ["PLAX"]]
-    )
+    log_NK = vocabulary_log_probabilities(random_log_probabilities(seed), covers(["A4C"], []))
     assert (log_NK.argmax(axis=1) == 0).all()
 
 

@@ -99,6 +99,26 @@ def test_an_export_of_a_changed_dataset_or_a_foreign_word_is_refused(
         egress.release_export(named, manifest)
 
 
+def test_the_record_of_other_views_leaves_in_words_of_the_ontology_alone(
+    tmp_path: Path, manifest: DatasetManifest, feature_export: FeatureExport
+) -> None:
+    egress, _ = door(tmp_path, CONSENT)
+    card = replace(
+        feature_export.card, annotated=("A4C-full",), never_images=("SSN",), folds={"A5C": "4CH"}
+    )
+    sent = read_export(egress.release_export(replace(feature_export, card=card), manifest))
+    assert sent.card == card
+    for changes in (
+        {"annotated": ("DOE^JANE",)},
+        {"never_images": ("DOE^JANE",)},
+        {"folds": {"DOE^JANE": "4CH"}},
+        {"folds": {"A5C": "DOE^JANE"}},
+    ):
+        named = replace(feature_export, card=replace(feature_export.card, **changes))
+        with pytest.raises(EchoFedError, match="vocabulary"):
+            egress.release_export(named, manifest)
+
+
 def test_features_that_are_not_finite_do_not_leave(
     tmp_path: Path, manifest: DatasetManifest, feature_export: FeatureExport
 ) -> None:

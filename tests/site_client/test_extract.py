@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -6,6 +7,7 @@ import pytest
 import torch
 
 from shared.echo.features import FeatureExport
+from shared.echo.ontology import load_ontology
 from shared.errors import Code, EchoFedError
 from shared.models.expert import FrozenExpert
 from shared.settings import build_settings
@@ -48,6 +50,22 @@ def test_export_holds_every_frame_once_and_training_frames_in_every_pass(
     plain = export.pass_N == 0
     assert set(export.frame_N[~plain]) == set(export.frame_N[plain & (export.split_N == 0)])
     assert export.card.dataset_hash == store.manifest("demo").content_hash()
+
+
+def test_the_card_says_what_other_rules_out_and_the_head_has_a_place_for_it(
+    striped_site: Any,
+) -> None:
+    store = striped_site({"4CH": ("A4C",), "2CH": ("A2C",), "rest": ("other",)})
+    annotated = (*load_ontology().leaves("A4C"), *load_ontology().leaves("A2C"))
+    folds = {"A5C": "4CH", "apex": "a label of which there is no clip"}
+    manifest = replace(
+        store.manifest("demo"), annotated=annotated, never_images=("SSN",), folds=folds
+    )
+    store.save_manifest(manifest)
+    card = export_of(store, trained(store)).card
+    assert (card.annotated, card.never_images) == (annotated, ("SSN",))
+    assert card.folds == {"A5C": "4CH"}
+    assert card.views == ("A4C", "A2C", "other")
 
 
 def test_rows_are_what_the_expert_sees(striped_site: Any) -> None:

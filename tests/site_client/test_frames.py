@@ -1,8 +1,10 @@
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from shared.echo.ontology import load_ontology
 from shared.errors import Code, EchoFedError
 from site_client.frames import load_frames, require_trainable, squeeze_mask, squeeze_pixels
 
@@ -26,6 +28,24 @@ def test_label_stands_for_every_head_view_below_its_node(striped_site: Any) -> N
     short = frames.vocabularies[0].labels.index("short")
     assert (allowed_NC[frames.label_N == short] == [False, True, True]).all()
     assert (allowed_NC[frames.label_N != short] == [True, False, False]).all()
+
+
+def test_other_leaves_what_its_own_dataset_has_no_label_for(striped_site: Any) -> None:
+    """Two datasets pooled in one head: the second one's views are no part of what is ruled out."""
+    store = striped_site({"4CH": ("A4C",), "rest": ("other",)}, dataset="one")
+    striped_site({"LAX": ("PLAX",), "not sure": ("not-sure",)}, dataset="two")
+    views = ("A4C", "PLAX", "other")
+    silent = load_frames(store, ["one", "two"], image_size=16)
+    assert silent.allowed_views(views).sum(axis=0).tolist() == [36, 36, 0]
+    annotated = load_ontology().leaves("A4C")
+    store.save_manifest(replace(store.manifest("one"), annotated=annotated))
+    frames = load_frames(store, ["one", "two"], image_size=16)
+    allowed_NC, named_NC = frames.allowed_views(views), frames.named_views(views)
+    is_rest_N = (frames.dataset_N == 0) & (frames.label_N == 1)
+    assert is_rest_N.sum() == 36
+    assert (allowed_NC[is_rest_N] == [False, True, True]).all()
+    assert (named_NC[is_rest_N] == [False, False, True]).all()
+    assert np.array_equal(allowed_NC[~is_rest_N], named_NC[~is_rest_N])
 
 
 def test_label_without_views_is_left_out(striped_site: Any) -> None:

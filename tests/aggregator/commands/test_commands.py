@@ -167,6 +167,7 @@ def test_fuse_registers_a_candidate_and_audit_holds(finished: Path) -> None:
     assert "north/echo" in shown.output
     assert "mean over experts" in shown.output
     assert "calibration error of discrepancy" in shown.output
+    assert "by depth" in shown.output
 
 
 def test_a_dry_run_of_a_withdrawal_shows_the_impact_and_changes_nothing(finished: Path) -> None:

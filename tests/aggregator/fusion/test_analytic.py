@@ -149,6 +149,28 @@ def test_a_coarse_label_counts_for_its_views_in_equal_shares(joined: JoinedRows)
     assert num_V[space.views.index("A4C")] == of_label / 2
 
 
+def test_other_counts_in_a_closed_form_where_it_leaves_one_view(joined: JoinedRows) -> None:
+    space, rows = FeatureSpace(joined.blocks), joined.datasets[0]
+    ontology = load_ontology()
+
+    def counted(*annotated: str) -> np.ndarray:
+        leaves = tuple(leaf for view in annotated for leaf in ontology.leaves(view))
+        words = (("A4C",), ("A2C",), ("other",))
+        return sum_rows(replace(rows, label_views=words, annotated=leaves), space).num_V
+
+    of_label = (is_scored(rows, "train") & (rows.label_N == 2)).sum()
+    plain_V = sum_rows(replace(rows, label_views=(("A4C",), ("A2C",), ())), space).num_V
+    np.testing.assert_array_equal(counted("A4C", "A2C"), plain_V)
+    sole_V = counted(*(view for view in space.views if view != "PLAX"))
+    assert sole_V[space.views.index("PLAX")] == of_label
+
+
+def test_a_closed_form_takes_a_label_without_what_is_folded_into_it(joined: JoinedRows) -> None:
+    space, rows = FeatureSpace(joined.blocks), joined.datasets[0]
+    folded = replace(rows, folds={"A3C": "A4C"})
+    np.testing.assert_array_equal(sum_rows(folded, space).sum_VD, sum_rows(rows, space).sum_VD)
+
+
 @pytest.mark.parametrize("num_random", [0, 24])
 def test_a_new_expert_leaves_the_columns_of_the_others(joined: JoinedRows, num_random: int) -> None:
     features = joined.datasets[0].features

@@ -6,6 +6,7 @@ import numpy as np
 
 from aggregator.feature_bank import JoinedRows
 from aggregator.fusion.evaluate import fuse_rows, is_scored, macro_score, score_rows
+from shared.echo.ontology import load_ontology
 from shared.models.fused import union_views
 from shared.models.fusion import ScoreFusion
 
@@ -32,6 +33,21 @@ def test_augmented_and_unlabelled_rows_are_not_scored(joined: JoinedRows) -> Non
     assert (rows.pass_N[train] == 0).all()
     assert (rows.label_N[train] != 1).all()
     assert train.any()
+
+
+def test_other_is_scored_as_the_sum_of_what_it_leaves(joined: JoinedRows) -> None:
+    """An oracle says PLAX where north, which has no word for it, says other."""
+    views = union_views(joined.blocks)
+    leaves = [leaf for view in ("A4C", "A2C") for leaf in load_ontology().leaves(view)]
+    words = (("A4C",), ("A2C",), ("other",))
+    north = replace(joined.datasets[0], label_views=words, annotated=tuple(leaves))
+    scores = score_rows(north, told_by_truth(joined, 0), views)
+    assert scores is not None
+    assert scores.clips.macro_f1 == 1.0
+    assert len(scores.clips.f1) == 3
+    silent = score_rows(replace(north, annotated=()), told_by_truth(joined, 0), views)
+    assert silent is not None
+    assert len(silent.clips.f1) == 2
 
 
 def test_a_dataset_without_a_scored_row_does_not_count(joined: JoinedRows) -> None:

@@ -6,8 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from aggregator.feature_bank import JoinedRows, select_rows
+from aggregator.feature_bank import DatasetRows, JoinedRows, select_rows
+from aggregator.fusion.evaluate import fuse_rows
 from aggregator.fusion.rows import fit_scales, scale_rows, training_rows
+from aggregator.fusion.train import Provenance, train_fusions
+from aggregator.settings import FusionSettings
+from shared.echo.ontology import load_ontology
+from shared.errors import Code, EchoFedError
 from shared.models.fused import union_views
 from shared.models.fusion import ScoreFusion
 
@@ -45,6 +50,90 @@ def test_a_view_whose_owners_are_unavailable_is_no_target(incomplete: JoinedRows
     a3c = views.index("A3C")
     assert not rows.is_target_NV[:, a3c].any()
     assert len(rows) == int(((north.split_N == 0) & (north.label_N != 1)).sum())
+
+
+@pytest.fixture
+def north_with_other(joined: JoinedRows) -> DatasetRows:
+    """The first dataset as a site labels it that has no word for PLAX."""
+    north = joined.datasets[0]
+    leaves = [leaf for view in ("A4C", "A2C") for leaf in load_ontology().leaves(view)]
+    return replace(
+        north,
+        labels=("A4C", "A2C", "rest"),
+        label_views=(("A4C",), ("A2C",), ("other",)),
+        annotated=tuple(leaves),
+        never_images=("A3C",),
+    )
+
+
+def test_other_targets_what_its_site_would_not_have_labelled(
+    joined: JoinedRows, north_with_other: DatasetRows
+) -> None:
+    views = union_views(joined.blocks)
+    rows = training_rows(replace(joined, datasets=(north_with_other,)), views, balance=True)
+    is_train_N = north_with_other.split_N == 0
+    is_rest_N = north_with_other.label_N[is_train_N] == 2
+    expected_V = torch.tensor([view not in ("A4C", "A2C") for view in views])
+    assert expected_V[views.index("A3C")]
+    assert (rows.is_target_NV[torch.from_numpy(is_rest_N)] == expected_V).all()
+    assert len(rows) == is_train_N.sum()
+
+
+@pytest.mark.parametrize("nodes", [("not-sure",), (), ("echo",), ("other", "PLAX")])
+def test_rows_whose_label_rules_nothing_out_are_not_learnt_from(
+    joined: JoinedRows, nodes: tuple[str, ...]
+) -> None:
+    """Nothing is annotated here, so other says nothing, and the root leaves every view."""
+    north = replace(joined.datasets[0], label_views=(("A4C",), ("A2C",), nodes))
+    rows = training_rows(
+        replace(joined, datasets=(north,)), union_views(joined.blocks), balance=True
+    )
+    assert len(rows) == ((north.split_N == 0) & (north.label_N != 2)).sum()
+
+
+def test_training_with_other_takes_probability_from_what_is_annotated(
+    joined: JoinedRows, north_with_other: DatasetRows
+) -> None:
+    """Of north's rows alone: without its record they say A4C or A2C only.
+
+    The experts' own logits are silent, so that what is told was learnt from these rows.
+    """
+    silent = tuple(np.zeros_like(own_NC) for own_NC in north_with_other.logits)
+    north = replace(north_with_other, logits=silent)
+    told = {}
+    settings = FusionSettings(variants=("sum",), serve="sum", epochs=3, learning_rate=0.03)
+    for record in (north.annotated, ()):
+        alone = replace(joined, datasets=(replace(north, annotated=record),))
+        fusion = train_fusions(alone, settings, Provenance(created="")).best.fusion
+        probabilities_NV = np.exp(fuse_rows(fusion, north).log_probabilities_NV)
+        is_rest_N = (north.label_N == 2) & (north.split_N == 2)
+        annotated = [fusion.views.index(view) for view in ("A4C", "A2C")]
+        told[bool(record)] = probabilities_NV[is_rest_N][:, annotated].sum(axis=1).mean()
+    assert told[True] < 0.5 * told[False]
+
+
+def test_a_bank_that_says_one_thing_only_is_refused(joined: JoinedRows) -> None:
+    one = replace(joined.datasets[0], label_views=(("A4C",), (), ("A4C",)))
+    with pytest.raises(EchoFedError) as caught:
+        training_rows(replace(joined, datasets=(one,)), union_views(joined.blocks), balance=True)
+    assert caught.value.code is Code.ONE_CLASS_ONLY
+
+
+def test_a_dataset_whose_views_nobody_owns_is_refused_by_name(joined: JoinedRows) -> None:
+    odd = replace(joined.datasets[1], label_views=(("SSN",), ("SC-4C",), ("not-sure",)))
+    strange = replace(joined, datasets=(joined.datasets[0], odd))
+    with pytest.raises(EchoFedError, match="south/south-echo") as caught:
+        training_rows(strange, union_views(joined.blocks), balance=True)
+    assert caught.value.code is Code.EXPERT_UNKNOWN
+
+
+def test_a_bank_of_labels_that_say_nothing_is_refused(joined: JoinedRows) -> None:
+    mute = [replace(rows, label_views=((), ("not-sure",), ())) for rows in joined.datasets]
+    with pytest.raises(EchoFedError) as caught:
+        training_rows(
+            replace(joined, datasets=tuple(mute)), union_views(joined.blocks), balance=True
+        )
+    assert caught.value.code is Code.FRAMES_MISSING
 
 
 def test_scaled_rows_have_unit_spread_where_datasets_weigh_equally(joined: JoinedRows) -> None:

@@ -22,6 +22,7 @@ from aggregator.fusion.scorecard import (
     scorecard,
     separation,
 )
+from shared.echo.ontology import load_ontology
 from shared.errors import Code, EchoFedError
 from shared.evidence import EVIDENCE
 from shared.models.fusion import ScoreFusion
@@ -192,3 +193,18 @@ def test_the_energy_speaks_in_the_id_score(joined: JoinedRows, ridge: UnionHead)
     )
     np.testing.assert_allclose(moved_NE[:, 0], weight_E[0], rtol=1e-2, atol=1e-3)
     assert np.array_equal(before.log_probabilities_NV, after.log_probabilities_NV)
+
+
+def test_rows_called_other_are_home_to_the_expert_that_learnt_them_and_neither_to_others(
+    joined: JoinedRows, homes: Homes
+) -> None:
+    """North's third label is other, a column of its own head; east and south own what it leaves."""
+    blocks = (replace(joined.blocks[0], views=("A4C", "A2C", "other")), *joined.blocks[1:])
+    leaves = [leaf for view in ("A4C", "A2C") for leaf in load_ontology().leaves(view)]
+    words = (("A4C",), ("A2C",), ("other",))
+    north = replace(joined.datasets[0], label_views=words, annotated=tuple(leaves))
+    relabelled = replace(joined, blocks=blocks, datasets=(north, *joined.datasets[1:]))
+    found = scorecard(relabelled, homes, {}).experts
+    north_home = found[blocks[0].expert]["mahalanobis"]["new scanner"].num_home
+    assert north_home == 60
+    assert found[blocks[1].expert]["mahalanobis"]["unseen view"].num_foreign == 20 + 60

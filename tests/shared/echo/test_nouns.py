@@ -1,6 +1,7 @@
 """Nouns read back equal, refuse what is newer or damaged, and keep patients apart."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,6 +50,22 @@ def test_the_content_hash_follows_labels_splits_and_pixels(manifest: DatasetMani
         replace(manifest, clips=(first, *manifest.clips[1:])).content_hash()
         != manifest.content_hash()
     )
+
+
+def test_the_content_hash_follows_the_record_of_views_where_a_label_rests_on_it(
+    manifest: DatasetManifest,
+) -> None:
+    recorded = replace(manifest, annotated=("A4C-full",), never_images=("SSN",))
+    assert recorded.content_hash() == manifest.content_hash()
+    assert replace(manifest, folds={"A5C": "4CH"}).content_hash() != manifest.content_hash()
+    rest = replace(manifest, labels=manifest.labels | {"rest": ("other",)})
+    assert replace(rest, annotated=("A4C-full",)).content_hash() != rest.content_hash()
+
+
+def test_a_label_that_says_nothing_stands_for_nothing(manifest: DatasetManifest) -> None:
+    odd = replace(manifest, labels={"4CH": ("A4C",), "?": ("not-sure",), "rest": ("other",)})
+    assert odd.label_map().views() == ("A4C",)
+    assert replace(odd, annotated=("A4C-full",)).label_map().views() == ("A4C", "other")
 
 
 def test_a_patient_in_two_splits_is_refused_without_naming_the_patient(
@@ -100,6 +117,20 @@ def test_an_export_reads_back_equal(feature_export: FeatureExport) -> None:
         assert getattr(back, name).dtype == getattr(feature_export, name).dtype
 
 
+def test_an_export_of_version_1_rules_nothing_out(feature_export: FeatureExport) -> None:
+    arrays, metadata = arrays_from_bytes(feature_export.to_bytes())
+    card = json.loads(metadata["card"]) | {"version": 1}
+    for name in ("annotated", "never_images", "folds"):
+        del card[name]
+    old = read_export(arrays_to_bytes(arrays, {"card": json.dumps(card)})).card
+    assert (old.annotated, old.never_images, dict(old.folds)) == ((), (), {})
+    assert old.version == 1
+
+
+def with_card(**changes: object) -> Callable[[FeatureExport], FeatureExport]:
+    return lambda export: replace(export, card=replace(export.card, **changes))  # type: ignore[arg-type]
+
+
 def nan(export: FeatureExport) -> FeatureExport:
     features = export.features_ND.copy()
     features[3, 1] = np.nan
@@ -113,6 +144,10 @@ def nan(export: FeatureExport) -> FeatureExport:
         (lambda e: replace(e, features_ND=e.features_ND[:, :4]), Code.FEATURE_WIDTH),
         (lambda e: replace(e, frame_N=np.zeros_like(e.frame_N)), Code.FEATURES_INVALID),
         (lambda e: replace(e, label_N=e.label_N + 5), Code.FEATURES_INVALID),
+        (with_card(labels=(), label_views=()), Code.FEATURES_INVALID),
+        (with_card(label_views=(("A4C",),)), Code.FEATURES_INVALID),
+        (with_card(annotated=("A4D",)), Code.FEATURES_INVALID),
+        (with_card(folds={"A5C": "5CH"}), Code.FEATURES_INVALID),
         (lambda e: replace(e, split_N=e.split_N + 7), Code.FEATURES_INVALID),
         (lambda e: replace(e, pass_N=np.ones_like(e.pass_N)), Code.FEATURES_INVALID),
         (lambda e: replace(e, features_ND=e.features_ND.astype(np.float64)), Code.FEATURES_INVALID),

@@ -270,6 +270,15 @@ def test_foreign_weights_are_refused() -> None:
     assert altered.value.code == misfit.value.code == Code.CHECKPOINT_CORRUPT
 
 
+def test_a_card_with_a_view_that_no_expert_owns_is_refused() -> None:
+    fusion = ScoreFusion(BLOCKS, "sum")
+    weights = fusion_to_bytes(fusion)
+    card = card_of(fusion, weights)
+    with pytest.raises(EchoFedError) as unowned:
+        build_fusion(replace(card, views=(*card.views, "SSN")), weights)
+    assert unowned.value.code == Code.CHECKPOINT_CORRUPT
+
+
 def test_wrong_inputs_have_their_codes() -> None:
     fusion = build(BLOCKS, "sum")
     features, logits, evidence = draw(BLOCKS)

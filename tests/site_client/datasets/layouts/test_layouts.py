@@ -130,6 +130,9 @@ def test_tmed2_takes_the_first_fold_of_the_largest_table(tmp_path: Path) -> None
         "view_and_diagnosis_labeled_set/unlabeled/3s1_0.png": "",
     }
     found = listed("tmed2", tmp_path, tree)
+    views = ("A4C", "A2C", "PLAX", "PSAX")  # of labels that do not occur too
+    leaves = {leaf for view in views for leaf in load_ontology().leaves(view)}
+    assert set(found.annotated) == leaves
     assert found.rows == {
         f"{inside}/3s1_0.png": LabelRow("PSAX", "train", "3"),
         f"{inside}/3s2_1.png": LabelRow("A4CorA2CorOther", "train", "3"),
