@@ -185,8 +185,9 @@ def _foreign_parts(
             for nodes in rows.label_views
         ]
     )
-    is_known_K = possible_KV.any(axis=1) & ~possible_KV[:, ~is_owned_V].any(axis=1)
-    is_unseen_K = (possible_KV[:, is_owned_V].sum(axis=1) == 0) & ~is_wider_K
+    num_owned_K, num_K = possible_KV[:, is_owned_V].sum(axis=1), possible_KV.sum(axis=1)
+    is_known_K = (num_K > 0) & (num_owned_K == num_K)
+    is_unseen_K = (num_owned_K == 0) & ~is_wider_K
     known_N = is_known_K[rows.label_N]
     if known_N.any():
         yield "new scanner", rows.name, known_N
