@@ -29,3 +29,8 @@ METHODS: Registry[Method] = Registry(
 
 ORACLES = frozenset({"oracle expert"})
 """Methods that are told what no deployed one can know: which dataset a row is from."""
+
+DEFAULT = "fused ridge"
+"""What the platform fuses by where nothing else is asked for."""
+PAPER = ("fused sum", "fused attention", "fused discrepancy")
+"""The paper's variants; the best of them is what the default is held against."""

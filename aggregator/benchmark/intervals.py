@@ -27,7 +27,12 @@ class Interval:
 
 
 def final_interval(
-    results: Sequence[MethodResult], figure: str, *, dataset: str | None = None, seed: int = 0
+    results: Sequence[MethodResult],
+    figure: str,
+    *,
+    dataset: str | None = None,
+    share_patients: bool = False,
+    seed: int = 0,
 ) -> Interval:
     """A method's figure after the last stage.
 
@@ -36,12 +41,15 @@ def final_interval(
         figure: ``macro_f1``, ``accuracy``, ``balanced_accuracy`` or, of one dataset,
             ``recall <label>``.
         dataset: only this one; by default the mean over all.
+        share_patients: streams test some of the same patients. Their keys do not tell which, so
+            all streams are taken to swing together, and more of them make no narrower interval.
         seed: of the draws.
 
     Raises:
         EchoFedError: NAME_UNKNOWN where no stream has the figure.
     """
-    return _interval([(one, None) for one in results], figure, dataset, seed)
+    drawn = _draw_streams([(one, None) for one in results], figure, dataset, seed)
+    return _interval(drawn, share_patients=share_patients)
 
 
 def gain_interval(
@@ -49,6 +57,7 @@ def gain_interval(
     figure: str,
     *,
     dataset: str | None = None,
+    share_patients: bool = False,
     seed: int = 0,
 ) -> Interval:
     """A method's figure minus that of another on the same clips; otherwise as ``final_interval``.
@@ -57,20 +66,37 @@ def gain_interval(
         pairs: of each stream the method and the one that it is held against.
         figure: as in ``final_interval``.
         dataset: as in ``final_interval``.
+        share_patients: as in ``final_interval``.
         seed: of the draws.
     """
-    return _interval(pairs, figure, dataset, seed)
+    drawn = _draw_streams(pairs, figure, dataset, seed)
+    return _interval(drawn, share_patients=share_patients)
 
 
-def _interval(
+def _interval(drawn_SR: NDArray[np.float64], *, share_patients: bool) -> Interval:
+    """The mean over streams; the first of R is that of all patients."""
+    if share_patients:  # the sum of the ends is never inside those of the sum
+        low, high = np.nanquantile(drawn_SR[:, 1:], INTERVAL, axis=1).mean(axis=1)
+    else:
+        low, high = np.nanquantile(drawn_SR[:, 1:].mean(axis=0), INTERVAL)
+    return Interval(float(drawn_SR[:, 0].mean()), float(low), float(high))
+
+
+def _draw_streams(
     pairs: Sequence[tuple[MethodResult, MethodResult | None]],
     figure: str,
     dataset: str | None,
     seed: int,
-) -> Interval:
+) -> NDArray[np.float64]:
+    """By stream, the mean over its datasets of the figure of all patients and of every resample.
+
+    Raises:
+        EchoFedError: NAME_UNKNOWN.
+    """
     drawn = []
     for number, (method, other) in enumerate(pairs):
         against = {} if other is None else {one.dataset: one for one in other.final.finals}
+        by_dataset = []
         for clips in method.final.finals:
             if dataset not in (None, clips.dataset):
                 continue
@@ -78,16 +104,16 @@ def _interval(
             beside = None if other is None else against[clips.dataset]
             values_R = _draw(clips, beside, figure, generator)
             if values_R is not None:
-                drawn.append(values_R)
+                by_dataset.append(values_R)
+        if by_dataset:
+            drawn.append(np.mean(by_dataset, axis=0))
     if not drawn:
         raise EchoFedError(
             Code.NAME_UNKNOWN,
             f"no result has a figure {figure!r} of {dataset or 'any dataset'}",
             "figures are macro_f1, accuracy, balanced_accuracy and 'recall <label>'",
         )
-    means_R = np.mean(drawn, axis=0)
-    low, high = np.nanquantile(means_R[1:], INTERVAL)
-    return Interval(float(means_R[0]), float(low), float(high))
+    return np.array(drawn)
 
 
 def _draw(

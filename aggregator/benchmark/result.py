@@ -41,6 +41,7 @@ class FinalClips:
         patients: of each clip, numbered from 0 on; the same in every method's result.
         true: of each clip the place of its label among ``labels``.
         told: the place of the label that was told.
+        certainty: its probability, the geometric mean over the frames of each clip.
         calibration_error: expected calibration error of the clips' probabilities.
         calibration_expected: what it is on average for so many clips if all are true.
     """
@@ -51,6 +52,7 @@ class FinalClips:
     patients: tuple[int, ...]
     true: tuple[int, ...]
     told: tuple[int, ...]
+    certainty: tuple[float, ...]
     calibration_error: float
     calibration_expected: float
 

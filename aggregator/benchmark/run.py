@@ -34,7 +34,7 @@ from shared.echo.schema import from_document, to_document
 from shared.files import read_json, sha256_hex, write_json
 from shared.metrics import by_clip, vocabulary_log_probabilities
 
-METHOD_VERSION = 1
+METHOD_VERSION = 2
 """Raised when a method, or the way in which all are scored, changes its figures."""
 JOINT = "joint images"
 """The network that was trained on the pooled images of all datasets."""
@@ -161,6 +161,7 @@ def _final_clips(
         patients=tuple(patient_M.tolist()),
         true=tuple(label_M.tolist()),
         told=tuple(told_MK.argmax(axis=1).tolist()),
+        certainty=tuple(np.exp(told_MK.max(axis=1)).tolist()),
         calibration_error=calibrated.error,
         calibration_expected=calibrated.expected,
     )

@@ -4,6 +4,7 @@ A stream's folder holds ``bank/`` (a feature bank), ``experts/<id>/card.json`` a
 which is written last: a folder with it is complete.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -81,7 +82,10 @@ class Stream:
 
     def stage(self, number: int) -> Stage:
         """What is known once the first ``number`` datasets and their experts are there."""
-        known = self.arrivals()[:number]
+        return self.stage_of(self.arrivals()[:number])
+
+    def stage_of(self, known: Sequence[Arrival]) -> Stage:
+        """What is known once these datasets and their experts are there."""
         joined = self.bank.join(
             [one.expert for one in known], {one.name: one.content for one in known}
         )

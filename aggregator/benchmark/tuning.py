@@ -40,7 +40,7 @@ def choose_teller(tried: Iterable[ScoreTeller], held_out: Sequence[DatasetRows])
     best, highest = None, -np.inf
     for teller in tried:
         scores = [teller.scores(rows) for rows in held_out]
-        certainty, temperature = fit_temperature(scores, held_out, teller.views, teller.has_rows_V)
+        temperature, certainty = fit_temperature(scores, held_out, teller.views, teller.has_rows_V)
         if best is None or certainty > highest:
             best, highest = replace(teller, temperature=temperature), certainty
     assert best is not None  # every method tries something

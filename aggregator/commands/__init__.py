@@ -17,6 +17,7 @@ COMMANDS: Registry[Callable[..., None]] = Registry(
         "rollback": "aggregator.commands.promote:rollback",
         "withdraw": "aggregator.commands.withdraw:withdraw",
         "streams": "aggregator.commands.streams:streams",
+        "benchmark": "aggregator.commands.benchmark:benchmark",
         "audit": "aggregator.commands.audit:audit",
     },
 )

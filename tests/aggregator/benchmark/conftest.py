@@ -1,7 +1,9 @@
 """A stored stream of Gaussian experts, made once."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -30,7 +32,14 @@ WORLD = GaussianWorld(
 )
 
 
-def store_stream(folder: Path, world: GaussianWorld) -> Stream:
+def store_stream(
+    folder: Path,
+    world: GaussianWorld,
+    *,
+    name: str = "gaussian",
+    origin: Literal["phantom", "real"] = "phantom",
+    foreign: str = "",
+) -> Stream:
     bank = FeatureBank(folder / "bank")
     for site in world.views:
         for expert in world.views:
@@ -40,11 +49,16 @@ def store_stream(folder: Path, world: GaussianWorld) -> Stream:
                 now=datetime(2026, 1, 2, tzinfo=UTC),
             )
     record = StreamRecord(
-        name="gaussian",
+        name=name,
         seed=world.seed,
-        origin="phantom",
+        origin=origin,
         arrivals=tuple(
-            Arrival(f"{site}/{site}-echo", world.content_hash(site), world.expert(site).id)
+            Arrival(
+                f"{site}/{site}-echo",
+                world.content_hash(site),
+                "" if site == foreign else world.expert(site).id,
+                is_foreign=site == foreign,
+            )
             for site in world.views
         ),
         joint="",
@@ -59,3 +73,15 @@ def store_stream(folder: Path, world: GaussianWorld) -> Stream:
 @pytest.fixture(scope="session")
 def world_stream(tmp_path_factory: pytest.TempPathFactory) -> Stream:
     return store_stream(tmp_path_factory.mktemp("stream"), WORLD)
+
+
+@pytest.fixture(scope="session")
+def stored_streams(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two seeds of a phantom stream, and one of a stream that is said to be real."""
+    folder = tmp_path_factory.mktemp("streams")
+    for seed in (2, 10):
+        world = replace(WORLD, seed=seed, num_clips=20, num_passes=0)
+        store_stream(folder / "gaussian" / f"seed-{seed}", world)
+    organs = folder / "organs" / "seed-10"
+    store_stream(organs, world, name="organs", origin="real", foreign="west")
+    return folder

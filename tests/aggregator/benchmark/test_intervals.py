@@ -25,6 +25,7 @@ def told_by(is_right: Sequence[bool], patients: Sequence[int] = range(NUM)) -> M
         patients=tuple(patients),
         true=tuple(TRUE.tolist()),
         told=tuple(told.tolist()),
+        certainty=(1.0,) * NUM,
         calibration_error=0.0,
         calibration_expected=0.0,
     )
@@ -73,6 +74,13 @@ def test_more_streams_make_the_interval_tighter() -> None:
     four = final_interval([told_by(RIGHT)] * 4, "accuracy")
     assert four.value == pytest.approx(one.value)
     assert (four.high - four.low) / (one.high - one.low) == pytest.approx(0.5, abs=0.1)
+
+
+def test_streams_that_share_patients_make_no_tighter_interval() -> None:
+    one = final_interval([told_by(RIGHT)], "accuracy")
+    four = final_interval([told_by(RIGHT)] * 4, "accuracy", share_patients=True)
+    assert four.value == pytest.approx(one.value)
+    assert (four.high - four.low) / (one.high - one.low) == pytest.approx(1.0, abs=0.1)
 
 
 def test_a_recall_of_one_dataset_has_an_interval() -> None:
