@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from aggregator.benchmark import DEFAULT, METHODS
 from aggregator.benchmark.outside import Outside, look_outside
 from aggregator.benchmark.result import StreamResult
 from aggregator.benchmark.run import num_units, run_stream
@@ -31,7 +30,7 @@ def measure_stream(
     methods: Sequence[str],
     advance: Advance,
 ) -> MeasuredStream:
-    """Run all methods on every seed of a stream; look at what is foreign by the default alone.
+    """Run all methods on every seed of a stream; look at what is foreign to it.
 
     Args:
         seeds: of one stream.
@@ -46,7 +45,7 @@ def measure_stream(
             advance(units, f"{name}: {text}")
 
         results.append(run_stream(stream, methods, note))
-        outside = look_outside(stream, METHODS[DEFAULT]) if DEFAULT in methods else None
+        outside = look_outside(stream)
         outsides += [] if outside is None else [outside]
         note(1, "what is foreign")
     steps = [stream.record.steps for stream in seeds]

@@ -1,7 +1,7 @@
-"""How well a method tells what it never learned from: foreign scanners and unseen views.
+"""How well a fusion tells what it never learned from: foreign scanners and unseen views.
 
-One dataset after the other is left out with its expert, the method is fitted to the others, and
-the test frames of what was left out are *unseen views* or of a *new scanner*, as far as the others
+One dataset after the other is left out with its expert, everything is fitted to the others, and the
+test frames of what was left out are *unseen views* or of a *new scanner*, as far as the others
 own their views. Where a stream holds foreign datasets, these are the new scanners, told by all
 experts, and datasets that were learned from are not: its sites may share a scanner.
 """
@@ -13,30 +13,28 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from aggregator.benchmark.fusions import FusedTeller
-from aggregator.benchmark.stage import Method, Stage
+from aggregator.benchmark.stage import Stage
 from aggregator.benchmark.stream import Arrival, Stream
 from aggregator.feature_bank import DatasetRows, select_rows
-from aggregator.fusion.evaluate import fuse_rows, is_scored
+from aggregator.fusion.evaluate import is_scored
+from aggregator.fusion.novelty import fit_novelty
 from aggregator.fusion.rows import own_training_rows
-from aggregator.fusion.scorecard import NEAREST, Kind, fused_id_scalar, separation
+from aggregator.fusion.scorecard import ID_SCALAR, NEAREST, Kind, separation
 from shared.echo.label_sets import possible_views
 from shared.echo.ontology import load_ontology
 from shared.errors import EchoFedError
 from shared.evidence import EVIDENCE
 from shared.evidence.rows import Evidence
-from shared.models.fusion_weights import FusionModel
+from shared.models.novelty import Novelty
 
 log = logging.getLogger(__name__)
 
-ID_SCALAR = "id scalar"
-"""The method's own; single detectors are listed as in the scorecard."""
 Told = dict[str, NDArray[np.float64]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outside:
-    """What the method and single detectors made of what is foreign.
+    """What the id scalar and single detectors made of what is foreign.
 
     Args:
         home_N: id scalars of the test frames of datasets that were learned from.
@@ -78,14 +76,18 @@ class _Detector:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Looker:
-    """A fusion and all single detectors after training."""
+    """What says how much at home a whole fusion is, and all single detectors, after training."""
 
-    fusion: FusionModel
+    novelty: Novelty
     detectors: tuple[_Detector, ...]
 
     def look(self, rows: DatasetRows) -> Told:
         """The id scalar of each row, and the nearest of all experts by every evidence."""
-        told = {ID_SCALAR: fused_id_scalar(self.fusion, fuse_rows(self.fusion, rows).id_scores_NE)}
+        told: Told = {}
+        scorer = self.novelty.scorer(rows.available)
+        if scorer is not None:
+            score_N = scorer.score(rows.features, rows.logits, rows.evidence)
+            told[ID_SCALAR] = self.novelty.id_scalar(score_N)
         for one in self.detectors:
             if rows.available[one.place]:
                 value_N = one.score(rows)
@@ -93,17 +95,12 @@ class _Looker:
         return told
 
 
-def look_outside(stream: Stream, method: Method) -> Outside | None:
-    """Fit a method without each dataset and look at what it was not fitted to.
+def look_outside(stream: Stream) -> Outside | None:
+    """Learn without each dataset and look at what was not learned; None where nothing is foreign.
 
-    Args:
-        stream: of datasets with labelled test rows.
-        method: one whose teller is a fusion with id scores.
-
-    Returns:
-        None where it is not, or where nothing is foreign.
+    The id scalar stands beside every variant of the fusion and is the same for all.
     """
-    cases = list(_cases(stream, method))
+    cases = [one for one in _cases(stream) if ID_SCALAR in one.home.keys() & one.foreign.keys()]
     if not cases:
         return None
     foreign: dict[Kind, list[NDArray[np.float64]]] = {}
@@ -117,27 +114,30 @@ def look_outside(stream: Stream, method: Method) -> Outside | None:
     )
 
 
-def _cases(stream: Stream, method: Method) -> Iterator[_Case]:
+def _cases(stream: Stream) -> Iterator[_Case]:
     learned = stream.arrivals()
     foreign = [one for one in stream.record.arrivals if one.is_foreign]
     if foreign:
-        yield from _hold_against(stream, method, learned, foreign)
+        yield from _hold_against(stream, learned, foreign)
     for left_out in learned if len(learned) > 1 else ():
         known = [one for one in learned if one is not left_out]
-        for case in _hold_against(stream, method, known, [left_out]):
+        for case in _hold_against(stream, known, [left_out]):
             if case.kind == "unseen view" or not foreign:
                 yield case
 
 
 def _hold_against(
-    stream: Stream, method: Method, known: Sequence[Arrival], foreign: Sequence[Arrival]
+    stream: Stream, known: Sequence[Arrival], foreign: Sequence[Arrival]
 ) -> Iterator[_Case]:
     """Learn from some datasets and look at others."""
     stage = stream.stage_of(known)
-    teller = method(stage)
-    if not (isinstance(teller, FusedTeller) and teller.fusion.has_id_scores):
+    homes: dict[str, list[str]] = {}
+    for name, expert in stage.homes.items():
+        homes.setdefault(expert, []).append(name)
+    novelty = fit_novelty(stage.joined, homes)
+    if novelty is None:
         return
-    looker = _Looker(teller.fusion, tuple(_fit_detectors(stage)))
+    looker = _Looker(novelty, tuple(_fit_detectors(stage)))
     home = _below([looker.look(_test_rows(rows)) for rows in stage.joined.datasets])
     seen = stream.bank.join(
         [one.expert for one in known], {one.name: one.content for one in foreign}

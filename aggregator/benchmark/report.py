@@ -160,7 +160,7 @@ def _pictures(measured: MeasuredStream) -> dict[str, bytes]:
                 )
                 for kind in kinds
             },
-            title=f"{title}: id scalar of {DEFAULT}",
+            title=f"{title}: id scalar of the fusion",
         )
     return {f"{summary.stream}-{what}.png": to_png(figure) for what, figure in found.items()}
 

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from aggregator.benchmark import DEFAULT, ORACLES, PAPER
 from aggregator.benchmark.goals import SCANNER_TARGETS, STREAM_TARGETS, Goal, judge
 from aggregator.benchmark.intervals import Interval, gain_interval
-from aggregator.benchmark.outside import ID_SCALAR, Outside
+from aggregator.benchmark.outside import Outside
 from aggregator.benchmark.result import StreamResult, summary_table
 from aggregator.benchmark.run import JOINT
 from aggregator.benchmark.selective import RiskCoverage, risk_coverage
 from aggregator.benchmark.stream import Step
+from aggregator.fusion.scorecard import ID_SCALAR
 
 FINAL = "macro_f1_final"
 ORACLE = "oracle expert"
@@ -58,7 +59,7 @@ class StreamSummary:
         paper: the variant of the paper with the highest mean on the test clips themselves, which
             flatters it; empty where none was run.
         num_clips: test clips of a seed, the mean.
-        auroc: source -> kind -> how well the default, or a single detector, tells what is foreign.
+        auroc: source -> kind -> how well the id scalar or a detector tells what is foreign.
     """
 
     stream: str

@@ -58,7 +58,7 @@ def sheets_of(summary: StreamSummary) -> tuple[Sheet, ...]:
         found.append(
             Sheet(
                 f"{name}: AUROC of what is home against what is foreign",
-                (f"of {summary.default}, or nearest of all experts", "rows", *kinds),
+                ("id scalar, or nearest of all experts", "rows", *kinds),
                 tuple(
                     (source, origin, *(show(by_kind.get(kind)) for kind in kinds))
                     for source, by_kind in summary.auroc.items()

@@ -5,19 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aggregator.benchmark import DEFAULT, METHODS
 from aggregator.benchmark.folders import find_streams
-from aggregator.benchmark.outside import ID_SCALAR, Outside, look_outside
-from aggregator.benchmark.stage import Stage, Teller
+from aggregator.benchmark.outside import Outside, look_outside
 from aggregator.benchmark.stream import Stream
 from aggregator.fusion.evaluate import is_scored
-from aggregator.fusion.scorecard import NEAREST
+from aggregator.fusion.scorecard import ID_SCALAR, NEAREST
 from shared.evidence import EVIDENCE
 
 
 @pytest.fixture(scope="module")
 def rotated(world_stream: Stream) -> Outside:
-    found = look_outside(world_stream, METHODS[DEFAULT])
+    found = look_outside(world_stream)
     assert found is not None
     return found
 
@@ -52,23 +50,10 @@ def test_where_a_stream_has_foreign_datasets_these_are_the_new_scanners(
     stored_streams: Path,
 ) -> None:
     stream = find_streams(stored_streams)["organs"][0]
-    found = look_outside(stream, METHODS[DEFAULT])
+    found = look_outside(stream)
     assert found is not None
     foreign = stream.record.arrivals[-1]
     known = [one.expert for one in stream.arrivals()]
     (rows,) = stream.bank.join(known, {foreign.name: foreign.content}).datasets
     a4c_N = np.array(rows.labels)[rows.label_N] == "A4C"
     assert len(found.foreign["new scanner"]) == (is_scored(rows, "test") & a4c_N).sum()
-
-
-def test_a_method_without_id_scores_has_nothing_to_say(world_stream: Stream) -> None:
-    class Silent:
-        views = ("A4C",)
-
-        def tell(self, rows: object) -> np.ndarray:
-            raise AssertionError
-
-    def fit(stage: Stage) -> Teller:
-        return Silent()
-
-    assert look_outside(world_stream, fit) is None

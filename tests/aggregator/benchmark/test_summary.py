@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from aggregator.benchmark import DEFAULT, ORACLES, PAPER
-from aggregator.benchmark.outside import ID_SCALAR, Outside
+from aggregator.benchmark.outside import Outside
 from aggregator.benchmark.result import (
     FinalClips,
     MethodResult,
@@ -28,6 +28,7 @@ from aggregator.benchmark.summary import (
     summarise,
 )
 from aggregator.benchmark.tables import markdown, sheets_of, show
+from aggregator.fusion.scorecard import ID_SCALAR
 from shared.metrics import score_labels
 
 DATASETS = ("north/echo", "south/echo")
