@@ -9,3 +9,12 @@ BACKBONES: Registry[type] = Registry(
     },
 )
 """name -> network class taking (num_classes, in_chans)."""
+
+SEGMENTERS: Registry[type] = Registry(
+    "segmenter",
+    {
+        "unet": "shared.models.unet:UNet",
+    },
+)
+"""name -> network class taking (num_outputs, in_chans, width=, depth=): structures of a mask, or
+landmarks of a contour."""
