@@ -14,6 +14,7 @@ SEGMENTERS: Registry[type] = Registry(
     "segmenter",
     {
         "unet": "shared.models.unet:UNet",
+        "contour_net": "shared.models.contour_net:ContourNet",
     },
 )
 """name -> network class taking (num_outputs, in_chans, width=, depth=): structures of a mask, or
