@@ -25,11 +25,16 @@ class FusedContour:
 
     Args:
         points_xy_mm_P2: equidistant points from base over apex to base.
+        apex: index of the apex.
+        covariance_mm2: (2P, 2P) of (x0, y0, x1, y1, ...): that of the landmarks' spline. What the
+            map adds is not counted, so across the contour it errs on the wide side.
         disagreement_mm: mean distance of the landmarks' spline from the map's zero.
         residual_mm: the same of the contour; above zero where a landmark held it back.
     """
 
     points_xy_mm_P2: Array
+    apex: int
+    covariance_mm2: Array
     disagreement_mm: float
     residual_mm: float
 
@@ -59,22 +64,25 @@ def fuse_heads(
         max_sigma: how many standard deviations base points and apex may move.
 
     Raises:
-        EchoFedError: SHAPE_MISMATCH for landmarks of which one is unknown or no two differ.
+        EchoFedError: SHAPE_MISMATCH for landmarks of which one is unknown or two neighbours agree.
     """
     num = expect(landmarks_xy_mm_K2, "K C", C=2)["K"]
     expect(covariance_mm2_K22, "K C D", K=num, C=2, D=2)
     curve = spline_through(landmarks_xy_mm_K2, num_points)
     moved = project_to_zero(curve, distance_mm_HW, mm_per_pixel)
-    apex = int(np.argmin(((curve - landmarks_xy_mm_K2[num // 2]) ** 2).sum(axis=1)))
+    apex = _nearest(curve, landmarks_xy_mm_K2[num // 2])
     for point, landmark in ((0, 0), (apex, num // 2), (-1, num - 1)):
         moved[point] = _held(
             moved[point], curve[point], covariance_mm2_K22[landmark], max_sigma=max_sigma
         )
     contour = spline_through(moved, num_points)
+    surface = _surface(distance_mm_HW, mm_per_pixel)
     return FusedContour(
         contour,
-        float(np.abs(_values(curve, distance_mm_HW, mm_per_pixel)[0]).mean()),
-        float(np.abs(_values(contour, distance_mm_HW, mm_per_pixel)[0]).mean()),
+        _nearest(contour, moved[apex]),
+        spline_covariance(landmarks_xy_mm_K2, covariance_mm2_K22, num_points),
+        disagreement_mm=float(np.abs(_look(surface, curve)[0]).mean()),
+        residual_mm=float(np.abs(_look(surface, contour)[0]).mean()),
     )
 
 
@@ -87,23 +95,29 @@ def spline_through(points_xy_mm_K2: Array, num_points: int) -> Array:
     Raises:
         EchoFedError: SHAPE_MISMATCH for points of which one is unknown or no two differ.
     """
-    expect(points_xy_mm_K2, "K C", C=2)
-    chords = np.sqrt((np.diff(points_xy_mm_K2, axis=0) ** 2).sum(axis=1))
-    is_new = np.append(True, chords > 0.0)
-    points = points_xy_mm_K2[is_new]
-    if len(points) < 2 or not np.isfinite(points_xy_mm_K2).all():
-        raise EchoFedError(
-            Code.SHAPE_MISMATCH,
-            "a contour needs two different places at least, and all its landmarks known",
-            "the frame does not show the structure, or the network was not trained on its view",
-        )
-    knots = np.append(0.0, np.cumsum(chords[is_new[1:]]))
-    spline = CubicSpline(knots, points)
-    fine = np.linspace(0.0, knots[-1], _FINE + 1)
-    lengths = np.sqrt((np.diff(spline(fine), axis=0) ** 2).sum(axis=1))
-    along = np.append(0.0, np.cumsum(lengths))
-    wanted = np.interp(np.linspace(0.0, along[-1], num_points), along, fine)
-    out: Array = spline(wanted)
+    spline, even = _even_spline(points_xy_mm_K2, num_points)
+    out: Array = spline(even)
+    return out
+
+
+def spline_covariance(
+    landmarks_xy_mm_K2: Array, covariance_mm2_K22: Array, num_points: int
+) -> Array:
+    """Covariance (2P, 2P) of ``spline_through``'s points where landmarks err independently.
+
+    A spline is linear in its landmarks for fixed knots: ``C = (W x I) diag(S_1 .. S_K) (W x I)^T``
+    with the spline W through each unit vector. That the knots move too shifts points along the
+    curve, not across it.
+
+    Raises:
+        EchoFedError: SHAPE_MISMATCH for landmarks of which one is unknown or two neighbours agree.
+    """
+    num = expect(covariance_mm2_K22, "K C D", C=2, D=2)["K"]
+    spline, even = _even_spline(landmarks_xy_mm_K2, num_points)
+    expect(spline.x[:, None], "K one", K=num)
+    weights_PK = CubicSpline(spline.x, np.eye(num))(even)
+    blocks = np.einsum("pk,qk,kcd->pcqd", weights_PK, weights_PK, covariance_mm2_K22)
+    out: Array = blocks.reshape(2 * num_points, 2 * num_points)
     return out
 
 
@@ -165,6 +179,31 @@ def project_to_zero(
     return points
 
 
+def _even_spline(points_xy_mm_K2: Array, num_points: int) -> tuple[CubicSpline, Array]:
+    """The spline through the points and its parameter at equal steps of arc length (P,)."""
+    expect(points_xy_mm_K2, "K C", C=2)
+    chords = np.sqrt((np.diff(points_xy_mm_K2, axis=0) ** 2).sum(axis=1))
+    is_new = np.append(True, chords > 0.0)
+    points = points_xy_mm_K2[is_new]
+    if len(points) < 2 or not np.isfinite(points_xy_mm_K2).all():
+        raise EchoFedError(
+            Code.SHAPE_MISMATCH,
+            "a contour needs two different places at least, and all its landmarks known",
+            "the frame does not show the structure, or the network was not trained on its view",
+        )
+    knots = np.append(0.0, np.cumsum(chords[is_new[1:]]))
+    spline = CubicSpline(knots, points)
+    fine = np.linspace(0.0, knots[-1], _FINE + 1)
+    lengths = np.sqrt((np.diff(spline(fine), axis=0) ** 2).sum(axis=1))
+    along = np.append(0.0, np.cumsum(lengths))
+    return spline, np.interp(np.linspace(0.0, along[-1], num_points), along, fine)
+
+
+def _nearest(points_P2: Array, place_2: Array) -> int:
+    """Index of the point that is nearest to a place."""
+    return int(np.argmin(((points_P2 - place_2) ** 2).sum(axis=1)))
+
+
 def _surface(level_HW: Array, mm_per_pixel: MillimetresPerPixel) -> RectBivariateSpline:
     """The bicubic spline of a map over (y, x) in mm."""
     sizes = expect(level_HW, "H W")
@@ -178,12 +217,6 @@ def _look(surface: RectBivariateSpline, points_P2: Array) -> tuple[Array, Array]
     x, y = points_P2.T
     gradient = np.stack([surface.ev(y, x, dy=1), surface.ev(y, x, dx=1)], axis=1)
     return surface.ev(y, x), gradient
-
-
-def _values(
-    points_P2: Array, level_HW: Array, mm_per_pixel: MillimetresPerPixel
-) -> tuple[Array, Array]:
-    return _look(_surface(level_HW, mm_per_pixel), points_P2)
 
 
 def _held(moved_2: Array, start_2: Array, covariance_22: Array, *, max_sigma: float) -> Array:

@@ -14,6 +14,7 @@ from shared.segmentation.contour import (
     fuse_heads,
     landmarks_on,
     project_to_zero,
+    spline_covariance,
     spline_through,
 )
 from shared.segmentation.distance import distance_from_mask, distance_from_polygon
@@ -289,6 +290,48 @@ def test_a_base_point_moves_by_its_covariance_s_measure(seed: int) -> None:
         assert move @ np.linalg.solve(covariance[end], move) <= 1.5**2 * 1.01
     free = fuse_heads(landmarks, 1e4 * covariance, exact_map() - 6.0, MM).points_xy_mm_P2
     assert np.hypot(*(free[[0, -1]] - landmarks[[0, -1]]).T).min() > 3.0
+
+
+def test_apex_of_a_fused_contour_is_its_highest_point() -> None:
+    fused = fuse_heads(landmarks_on(outline(), 7), isotropic(7, 1.0), exact_map(), MM)
+    assert fused.apex == 20
+    assert fused.points_xy_mm_P2[:, 1].argmin() == fused.apex
+
+
+def test_covariance_of_a_spline_is_that_of_drawn_landmarks() -> None:
+    """Across the curve; along it points slide, as the knots move too."""
+    landmarks, num = landmarks_on(outline(), 7), 15
+    roots = 0.05 * np.random.default_rng(1).normal(0, 1, (7, 2, 2))
+    covariance = roots @ roots.transpose(0, 2, 1)
+    noise = np.random.default_rng(2).standard_normal((4000, 7, 2))
+    drawn = landmarks + np.einsum("kij,nkj->nki", roots, noise)
+    curves = np.stack([spline_through(one, num) for one in drawn])
+    slopes = np.gradient(spline_through(landmarks, num), axis=0)
+    normals = np.stack([slopes[:, 1], -slopes[:, 0]], axis=1) / np.hypot(*slopes.T)[:, None]
+    across = np.einsum("npc,pc->np", curves - curves.mean(axis=0), normals)
+    found = spline_covariance(landmarks, covariance, num).reshape(num, 2, num, 2)
+    expected = np.einsum("pcqd,pc,qd->pq", found, normals, normals)
+    assert np.abs(np.cov(across.T) - expected)[1:-1, 1:-1].max() < 0.08 * expected.max()
+
+
+def test_covariance_of_a_spline_at_its_landmarks_is_theirs() -> None:
+    landmarks, covariance = landmarks_on(outline(), 7), isotropic(7, 1.0)
+    covariance[6] = [[4.0, 1.0], [1.0, 3.0]]
+    found = spline_covariance(landmarks, covariance, 25)
+    assert np.allclose(found[:2, :2], np.eye(2), atol=1e-9)
+    assert np.allclose(found[-2:, -2:], covariance[6], atol=1e-9)
+    assert np.allclose(found, found.T)
+    assert np.linalg.eigvalsh(found).min() > -1e-9
+    scaled = spline_covariance(3.0 * landmarks, 9.0 * covariance, 25)
+    assert np.allclose(scaled, 9.0 * found, atol=1e-9)
+
+
+def test_covariance_of_landmarks_that_repeat_is_refused() -> None:
+    landmarks = landmarks_on(outline(), 7)
+    landmarks[3] = landmarks[2]
+    with pytest.raises(EchoFedError) as caught:
+        spline_covariance(landmarks, isotropic(7, 1.0), 25)
+    assert caught.value.code is Code.SHAPE_MISMATCH
 
 
 def test_fusion_moves_flips_and_scales_with_the_picture() -> None:
