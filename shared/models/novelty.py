@@ -30,7 +30,7 @@ Arrays = Sequence[NDArray[np.floating]]
 PREFIX = "novelty/"
 """Tensors of a fusion's weights file under this name are its novelty's."""
 _BACKGROUND = 0.5  # 1 would give nearly the same value to everything far away
-_BETWEEN = 0.5  # 1 tells scanners no better, and unseen views of a known scanner worse
+_BETWEEN = 0.5  # 1 tells scanners a little better, and unseen views of a known scanner worse
 _EPSILON = 1e-3  # a discrepancy of less than this is none
 
 
