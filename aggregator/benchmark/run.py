@@ -34,7 +34,7 @@ from shared.echo.schema import from_document, to_document
 from shared.files import read_json, sha256_hex, write_json
 from shared.metrics import by_clip, vocabulary_log_probabilities
 
-METHOD_VERSION = 3
+METHOD_VERSION = 2
 """Raised when a method, or the way in which all are scored, changes its figures."""
 JOINT = "joint images"
 """The network that was trained on the pooled images of all datasets."""
