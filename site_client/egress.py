@@ -57,6 +57,11 @@ class Egress:
         """Revision of the policy in force."""
         return self._policy.revision
 
+    def tells_by_statistics(self, dataset: str) -> bool:
+        """Whether moments stand for the rows of a dataset, as the policy lists these alone."""
+        allowed = self._artefacts(dataset)
+        return STATISTICS in allowed and "rows" not in allowed
+
     def release_description(self, manifest: DatasetManifest) -> dict[str, Any]:
         """Describe a dataset to the centre: labels, views and counts that are not too small.
 
@@ -161,8 +166,7 @@ class Egress:
 
         They need the consent of statistics or of rows, which tell more than figures do.
         """
-        allowed = self._policy.datasets.get(manifest.id, DatasetPolicy()).artefacts
-        artefact: Artefact = STATISTICS if STATISTICS in allowed else "rows"
+        artefact: Artefact = STATISTICS if STATISTICS in self._artefacts(manifest.id) else "rows"
         consent = self._permit(manifest.id, artefact, "evaluation")
         unknown = sorted(set(document) - _METRIC_KEYS)
         if unknown:
@@ -222,6 +226,9 @@ class Egress:
             and (consent.expires is None or _today() <= consent.expires)
             for consent in consents
         )
+
+    def _artefacts(self, dataset: str) -> tuple[Artefact, ...]:
+        return self._policy.datasets.get(dataset, DatasetPolicy()).artefacts
 
     def _consent(self, dataset: str, artefact: str) -> DatasetPolicy:
         consent = self._policy.datasets.get(dataset)
