@@ -238,7 +238,7 @@ def _parts(
         kept = seen_E[experts_D]
         if not kept.any():
             continue
-        key = place, kept.tobytes()
+        key = place, seen_E.tobytes()  # which homes are complete, not only which columns count
         if key not in backgrounds:
             backgrounds[key] = _background(known, place, kept, seen_E)
         window = np.ix_(kept, kept)
