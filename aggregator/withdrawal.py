@@ -24,7 +24,12 @@ from shared.echo.expert import load_fusion
 from shared.errors import Code, EchoFedError
 from shared.ledger import LedgerEntry
 
-_NOTHING_LEFT = (Code.NOTHING_TO_DO, Code.FRAMES_MISSING, Code.EXPERT_UNKNOWN)
+_NOTHING_LEFT = (
+    Code.NOTHING_TO_DO,
+    Code.FRAMES_MISSING,
+    Code.EXPERT_UNKNOWN,
+    Code.ONE_CLASS_ONLY,
+)
 
 
 @dataclass(frozen=True, slots=True)

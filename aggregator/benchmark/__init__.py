@@ -11,6 +11,8 @@ METHODS: Registry[Method] = Registry(
         "fused discrepancy": "aggregator.benchmark.fusions:train_discrepancy",
         "fused blend": "aggregator.benchmark.fusions:train_blend",
         "fused ridge": "aggregator.benchmark.fusions:fit_ridge_fusion",
+        "fused blend, as exported": "aggregator.benchmark.fusions:train_blend_as_exported",
+        "fused blend, statistics": "aggregator.benchmark.fusions:train_blend_by_statistics",
         "fused ridge, statistics": "aggregator.benchmark.fusions:fit_ridge_fusion_by_statistics",
         "naive head": "aggregator.benchmark.sequential:fit_naive",
         "frozen first head": "aggregator.benchmark.frozen_first:fit_frozen_first",
@@ -30,7 +32,7 @@ METHODS: Registry[Method] = Registry(
 ORACLES = frozenset({"oracle expert"})
 """Methods that are told what no deployed one can know: which dataset a row is from."""
 
-DEFAULT = "fused ridge"
+DEFAULT = "fused blend"
 """What the platform fuses by where nothing else is asked for."""
 PAPER = ("fused sum", "fused attention", "fused discrepancy")
 """The paper's variants; the best of them is what the default is held against."""

@@ -1,6 +1,7 @@
 """The platform's own fusions as methods of the benchmark."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,8 +42,7 @@ def fit_ridge_fusion(stage: Stage) -> Teller:
 
 def fit_ridge_fusion_by_statistics(stage: Stage) -> Teller:
     """The closed form where every site sends statistics only."""
-    names = [rows.name for rows in stage.joined.datasets]
-    told = condense_datasets(stage.joined, names, minimum=MIN_PATIENTS)
+    told = _condensed(stage, [rows.name for rows in stage.joined.datasets]).joined
     return FusedTeller(fit_union_head(told, held_out_rows(told), balance=True))
 
 
@@ -64,6 +64,20 @@ def train_discrepancy(stage: Stage) -> Teller:
 def train_blend(stage: Stage) -> Teller:
     """The mean of the plain sum and two closed forms."""
     return _train(stage, "blend")
+
+
+def train_blend_as_exported(stage: Stage) -> Teller:
+    """The same, where sites that let no rows go send statistics."""
+    return _train(_condensed(stage, sorted(stage.reticent)), "blend")
+
+
+def train_blend_by_statistics(stage: Stage) -> Teller:
+    """The same, where every site sends statistics only."""
+    return _train(_condensed(stage, [rows.name for rows in stage.joined.datasets]), "blend")
+
+
+def _condensed(stage: Stage, names: Sequence[str]) -> Stage:
+    return replace(stage, joined=condense_datasets(stage.joined, names, minimum=MIN_PATIENTS))
 
 
 def _train(stage: Stage, variant: FusionVariant) -> FusedTeller:

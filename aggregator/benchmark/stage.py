@@ -19,11 +19,14 @@ class Stage:
             the order of their own datasets.
         homes: dataset name -> id of the expert that was trained on it.
         seed: of everything random.
+        reticent: datasets whose site lets statistics leave and no rows; a method that says nothing
+            of them learns their rows like any other's.
     """
 
     joined: JoinedRows
     homes: Mapping[str, str]
     seed: int
+    reticent: frozenset[str] = frozenset()
 
 
 class Teller(Protocol):

@@ -89,7 +89,9 @@ class Stream:
         joined = self.bank.join(
             [one.expert for one in known], {one.name: one.content for one in known}
         )
-        return Stage(joined, {one.name: one.expert for one in known}, self.record.seed)
+        reticent = frozenset(one.name for one in known if one.level == "statistics")
+        homes = {one.name: one.expert for one in known}
+        return Stage(joined, homes, self.record.seed, reticent)
 
 
 def open_stream(folder: Path) -> Stream:

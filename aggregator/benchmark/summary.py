@@ -21,6 +21,7 @@ from aggregator.fusion.scorecard import ID_SCALAR
 FINAL = "macro_f1_final"
 ORACLE = "oracle expert"
 STATISTICS = f"{DEFAULT}, statistics"
+CLOSED_FORM = "fused ridge"
 """The default where every site sends statistics only."""
 _LABELS = frozenset({"stream", "seed", "origin", "method", "is_oracle"})  # no figures of a row
 
@@ -250,18 +251,28 @@ def _measure_areas(auroc: Mapping[str, Mapping[str, Spread]]) -> dict[str, float
 def _measure_seconds(
     by_name: Mapping[str, MethodSummary], steps: Sequence[Sequence[Step]]
 ) -> dict[str, float]:
-    """CPU seconds of training on pooled images by those of an update of the default.
+    """CPU seconds of training on pooled images by those of the last update of the default.
 
-    An update is every site's look at its frames, with the start of its process, and the fit; the
-    new expert's training, which both need in some form, is not in it.
+    An update is the new expert's look at every dataset and every expert's look at the new one, the
+    sites' processes with it, and the fit and the scores; training the new expert is not in it.
     """
-    default = by_name.get(DEFAULT)
+    default, head = by_name.get(DEFAULT), by_name.get(CLOSED_FORM)
     joint = _cpu_seconds(steps, "joint: train")
-    if default is None or "fit_cpu_s" not in default.figures or not joint:
-        return {}
-    fit, tell = (default.figures[name].mean for name in ("fit_cpu_s", "tell_cpu_s"))
-    looks = _cpu_seconds(steps, ": export features")
-    return {"cpu_ratio": joint / (looks + fit + tell), "cpu_ratio_head": joint / fit}
+    measured = {}
+    if head is not None and "fit_cpu_s" in head.figures and joint:
+        measured["cpu_ratio_head"] = joint / head.figures["fit_cpu_s"].mean
+    if default is not None and "fit_cpu_s" in default.figures and joint:
+        fit, tell = (default.figures[name].mean for name in ("fit_cpu_s", "tell_cpu_s"))
+        looks = _cpu_seconds(steps, ": export features") * _share_of_update(steps[0])
+        measured["cpu_ratio"] = joint / (looks + fit + tell)
+    return measured
+
+
+def _share_of_update(steps: Sequence[Step]) -> float:
+    """What share of all looks at a dataset by an expert the last dataset to come asks for."""
+    num_experts = sum(one.step.endswith(": train") for one in steps)  # the joint one too
+    num_looks = num_experts * sum(one.step.endswith(": export features") for one in steps)
+    return (2 * (num_experts - 1) - 1) / num_looks
 
 
 def _cpu_seconds(steps: Sequence[Sequence[Step]], ending: str) -> float:

@@ -53,6 +53,12 @@ def training_rows(joined: JoinedRows, views: Sequence[str], *, balance: bool) ->
         EchoFedError: FRAMES_MISSING where no such row is left, ONE_CLASS_ONLY where all say the
             same, EXPERT_UNKNOWN for a dataset of whose labels no expert owns a view.
     """
+    if len(views) < 2:
+        raise EchoFedError(
+            Code.ONE_CLASS_ONLY,
+            "the experts own fewer than two views together",
+            "train an expert of another view at a site, then run increment again",
+        )
     picked: list[DatasetRows] = []
     targets, weights = [], []
     shares = Counter(rows.name for rows in joined.datasets)  # the same rows in more than one form

@@ -43,6 +43,7 @@ _DESCRIPTION = {
 _CARD = {
     **dict.fromkeys(("id", "site", "origin", "backbone", "weights_sha256", "parent"), str),
     **dict.fromkeys(("settings_hash", "created"), str),
+    **dict.fromkeys(("trunk", "trunk_sha256"), str),
     **dict.fromkeys(("datasets", "dataset_hashes", "views", "layers"), _TEXTS),
     **dict.fromkeys(("image_size", "feature_width", "seed", "version"), int),
     "settings": {"*": (bool, int, float, str, type(None))},
@@ -56,6 +57,16 @@ _EXPORT_CARD = {
     **dict.fromkeys(("labels", "views", "annotated", "never_images"), _TEXTS),
     "label_views": [_TEXTS],
     "folds": {"*": str},
+}
+_STATISTICS_CARD = {
+    **dict.fromkeys(("id", "site", "dataset", "dataset_hash", "origin"), str),
+    **dict.fromkeys(("created", "level"), str),
+    **dict.fromkeys(("policy_version", "version"), int),
+    **dict.fromkeys(("labels", "annotated", "never_images", "expert_sha256"), _TEXTS),
+    "label_views": [_TEXTS],
+    "folds": {"*": str},
+    "shrinkage": _NUMBER,
+    "blocks": [{"expert": str, "views": _TEXTS, "feature_width": int, "num_evidence": int}],
 }
 _FIGURES = {
     **dict.fromkeys(("dataset", "fusion", "split", "level"), str),
@@ -91,6 +102,14 @@ EXPORT_ARRAYS = {
     "discrepancy_NL": "float32",
 }
 """Arrays of a feature export and their types."""
+STATISTICS_ARRAYS = {
+    "num_frames_SK": "int32",
+    "num_patients_SK": "int32",
+    "mean_SKM": "float64",
+    "covariance_SMM": "float64",
+}
+"""Arrays of a statistics export and their types."""
+_EXPORTED = EXPORT_ARRAYS | STATISTICS_ARRAYS
 _WITH_BLOBS = {"query.experts", "query.features"}
 
 
@@ -162,9 +181,10 @@ def _undeclared_array(message_type: str, name: str, array: NDArray[Any]) -> Iter
         declared = {"card": str} if message_type == "query.features" else {}
         metadata = json.loads(array.tobytes())
         card = json.loads(metadata.get("card", "{}"))
-        for path in [*undeclared(metadata, declared), *undeclared(card, _EXPORT_CARD)]:
+        layout = _STATISTICS_CARD if card.get("level") == "statistics" else _EXPORT_CARD
+        for path in [*undeclared(metadata, declared), *undeclared(card, layout)]:
             yield f"undeclared {path} in {name}"
-    elif message_type == "query.features" and EXPORT_ARRAYS.get(leaf) != str(array.dtype):
+    elif message_type == "query.features" and _EXPORTED.get(leaf) != str(array.dtype):
         yield f"undeclared array {name} of {array.dtype}"
     elif array.dtype == np.uint8:
         yield f"array {name} holds bytes"

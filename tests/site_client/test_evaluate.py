@@ -27,7 +27,7 @@ from site_client.evaluate import (
     judge_fusion,
     open_council,
 )
-from site_client.extract import look_at
+from site_client.extract import look_at_once
 from site_client.frames import load_frames
 from site_client.overlay import draw_overlay
 from site_client.predict import open_fusion, open_single, predict
@@ -123,7 +123,10 @@ def knowing(store: SiteStore, fusion: str, dataset: str, **rejections: Rejection
     council = open_council(store, fusion)
     frames = load_frames(store, [dataset], image_size=32, splits=("train",))
     sized = {32: frames, 40: load_frames(store, [dataset], image_size=40, splits=("train",))}
-    looks = [look_at(one, plain_batches(sized[one.card.image_size], 64)) for one in council.experts]
+    looks = [
+        look_at_once([one], plain_batches(sized[one.card.image_size], 64))[0]
+        for one in council.experts
+    ]
     groups = coordinates(
         card.blocks,
         [look.features_ND.numpy() for look in looks],

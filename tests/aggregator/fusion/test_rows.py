@@ -158,3 +158,9 @@ def test_rows_that_an_expert_did_not_see_do_not_enter_its_scales(incomplete: Joi
     east = incomplete.blocks[2].expert
     for name in (f"scale/features/{east}/mean_D", f"scale/evidence/{east}/sd_D"):
         torch.testing.assert_close(scales[0][name], scales[1][name])
+
+
+def test_a_fusion_of_one_view_is_refused(joined: JoinedRows) -> None:
+    with pytest.raises(EchoFedError, match="fewer than two views") as caught:
+        training_rows(joined, ["A4C"], balance=True)
+    assert caught.value.code == Code.ONE_CLASS_ONLY
