@@ -56,6 +56,7 @@ class DatasetRows:
         features: float32 (N, D) by expert; ``logits`` (N, C) and ``evidence`` (N, L) likewise.
         policy_version: the lowest of the exports, of the site's policy that let them go.
         annotated, never_images, folds: the site's other views, as in ``ExportCard``.
+        minimum_patients: the highest of the exports.
     """
 
     name: str
@@ -78,6 +79,7 @@ class DatasetRows:
     annotated: tuple[str, ...] = ()
     never_images: tuple[str, ...] = ()
     folds: Mapping[str, str] = field(default_factory=dict)
+    minimum_patients: int = 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -327,6 +329,7 @@ class FeatureBank:
             annotated=card.annotated,
             never_images=card.never_images,
             folds=card.folds,
+            minimum_patients=max(export.card.minimum_patients for export in seen),
         )
 
     def _require_agreement(self, export: FeatureExport, entries: Sequence[BankEntry]) -> None:

@@ -112,6 +112,8 @@ class Egress:
     def release_export(self, export: FeatureExport, manifest: DatasetManifest) -> bytes:
         """Let feature rows go; labels seen in too few patients are taken out first.
 
+        The card says how many are enough, so that means of these rows keep to it as well.
+
         Raises:
             EchoFedError: EGRESS_DENIED, POLICY_EXPIRED, TOO_FEW_PATIENTS, what ``validate`` raises.
         """
@@ -312,10 +314,10 @@ class Egress:
                 f"no label has {minimum} patients or more",
             )
         if kept_N.all():
-            return export
+            return replace(export, card=replace(export.card, minimum_patients=minimum))
         log.info("left %d rows of rare labels at the site", int((~kept_N).sum()))
         return FeatureExport(
-            replace(export.card, num_rows=int(kept_N.sum())),
+            replace(export.card, num_rows=int(kept_N.sum()), minimum_patients=minimum),
             **{name: getattr(export, name)[kept_N] for name in ARRAYS},
         )
 
