@@ -141,7 +141,8 @@ def train_fusions(
         known = _known(joined, homes or {}, recall=settings.known_recall)
         trained: dict[FusionVariant, TrainedFusion] = {}
         for variant in settings.variants:
-            fusion, reached = _LEARNERS[variant](lesson)
+            learnt = {name: one.fusion for name, one in trained.items()}
+            fusion, reached = _LEARNERS[variant](lesson, learnt)
             trained[variant] = _finish(
                 fusion, reached, whole, known, settings=settings, provenance=provenance
             )
@@ -202,7 +203,14 @@ _Reached = tuple[tuple[float, float], tuple[float, ...]]
 """Validation macro score and certainty of what is kept, and the macro score after each epoch."""
 
 
-def _learn_score(lesson: _Lesson, *, variant: FusionVariant) -> tuple[ScoreFusion, _Reached]:
+_Learnt = Mapping[FusionVariant, FusionModel]
+"""The variants learnt before this one, of the same lesson."""
+
+
+def _learn_score(
+    lesson: _Lesson, learnt: _Learnt, *, variant: FusionVariant
+) -> tuple[ScoreFusion, _Reached]:
+    del learnt
     fusion = ScoreFusion(lesson.seen_blocks, variant, seed=lesson.settings.seed)
     fit_scales(fusion, lesson.rows)
     if lesson.warm_start is not None:
@@ -219,23 +227,27 @@ def _learn_score(lesson: _Lesson, *, variant: FusionVariant) -> tuple[ScoreFusio
     return fusion, reached
 
 
-def _learn_ridge(lesson: _Lesson) -> tuple[FusionModel, _Reached]:
+def _learn_ridge(lesson: _Lesson, learnt: _Learnt) -> tuple[FusionModel, _Reached]:
+    del learnt
     balance = lesson.settings.balance_datasets
     fusion = fit_union_head(lesson.told, lesson.held_out, balance=balance)
     fitted = _validate(fusion, lesson.held_out)
     return fusion, (fitted, (fitted[0],))
 
 
-def _learn_blend(lesson: _Lesson) -> tuple[FusionModel, _Reached]:
+def _learn_blend(lesson: _Lesson, learnt: _Learnt) -> tuple[FusionModel, _Reached]:
+    """Of the sum that was trained already, where it was: it would come out the same again."""
     balance = lesson.settings.balance_datasets
     head = fit_blend_head(lesson.told, lesson.held_out, balance=balance)  # refuses bad features
-    score, _ = _learn_score(lesson, variant="sum")
+    score = learnt.get("sum")
+    if not isinstance(score, ScoreFusion):
+        score, _ = _learn_score(lesson, learnt, variant="sum")
     fusion = fit_blend(score, head, lesson.held_out)
     fitted = _validate(fusion, lesson.held_out)
     return fusion, (fitted, (fitted[0],))
 
 
-_LEARNERS: dict[FusionVariant, Callable[[_Lesson], tuple[FusionModel, _Reached]]] = {
+_LEARNERS: dict[FusionVariant, Callable[[_Lesson, _Learnt], tuple[FusionModel, _Reached]]] = {
     "sum": partial(_learn_score, variant="sum"),
     "attention": partial(_learn_score, variant="attention"),
     "discrepancy": partial(_learn_score, variant="discrepancy"),
