@@ -168,13 +168,14 @@ class _Known:
 
 
 def _known(joined: JoinedRows, homes: Mapping[str, Collection[str]], *, recall: float) -> _Known:
-    """Fitted on rows alone: draws from statistics have no features as the experts give them."""
+    """Fitted on rows alone: draws from statistics have no features as the experts give them.
+
+    A dataset told of by statistics would be foreign to its own site, so that one refuses nothing.
+    """
     novelty = fit_novelty(joined, homes)
-    return _Known(
-        novelty,
-        carried_by(novelty, joined),
-        site_rejections(novelty, joined.datasets, recall=recall),
-    )
+    rejections = site_rejections(novelty, joined.datasets, recall=recall)
+    unmeasured = {export.card.site: Rejection(0.0) for export in joined.statistics}
+    return _Known(novelty, carried_by(novelty, joined), rejections | unmeasured)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
