@@ -26,7 +26,7 @@ from shared.settings import dump_settings
 
 log = logging.getLogger(__name__)
 Note = Callable[[str], None]
-_METHOD = 3  # raised when the same exports and settings would give another fusion or report
+_METHOD = 4  # raised when the same exports and settings would give another fusion or report
 
 
 @dataclass(frozen=True, slots=True)
