@@ -159,6 +159,7 @@ def _report(
     everyone = {block.expert: 1.0 for block in joined.blocks}  # what a fusion without a gate does
     return {
         "variant": trials.chosen,
+        "experts": [block.expert for block in joined.blocks],
         "validation": {name: one.validation for name, one in trials.by_variant.items()},
         "certainty": {name: one.certainty for name, one in trials.by_variant.items()},
         "datasets": {

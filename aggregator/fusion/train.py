@@ -141,10 +141,11 @@ def train_fusions(
         )
         known = _known(joined, homes or {}, recall=settings.known_recall)
         trained: dict[FusionVariant, TrainedFusion] = {}
+        learnt: dict[FusionVariant, _Learnt] = {}
         for variant in settings.variants:
-            learnt = _LEARNERS[variant](lesson)
+            learnt[variant] = _LEARNERS[variant](lesson, learnt)
             trained[variant] = _finish(
-                learnt, whole, known, settings=settings, provenance=provenance
+                learnt[variant], whole, known, settings=settings, provenance=provenance
             )
     finally:
         torch.set_num_threads(num_threads)
@@ -168,13 +169,14 @@ class _Known:
 
 
 def _known(joined: JoinedRows, homes: Mapping[str, Collection[str]], *, recall: float) -> _Known:
-    """Fitted on rows alone: draws from statistics have no features as the experts give them."""
+    """Fitted on rows alone: draws from statistics have no features as the experts give them.
+
+    A dataset told of by statistics would be foreign to its own site, so that one refuses nothing.
+    """
     novelty = fit_novelty(joined, homes)
-    return _Known(
-        novelty,
-        carried_by(novelty, joined),
-        site_rejections(novelty, joined.datasets, recall=recall),
-    )
+    rejections = site_rejections(novelty, joined.datasets, recall=recall)
+    unmeasured = {export.card.site: Rejection(0.0) for export in joined.statistics}
+    return _Known(novelty, carried_by(novelty, joined), rejections | unmeasured)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -216,7 +218,11 @@ class _Learnt:
     curve: tuple[float, ...]
 
 
-def _learn_score(lesson: _Lesson, *, variant: FusionVariant) -> _Learnt:
+_Before = Mapping[FusionVariant, _Learnt]
+"""The variants learnt before this one, of the same lesson."""
+
+
+def _learn_score(lesson: _Lesson, _: _Before, *, variant: FusionVariant) -> _Learnt:
     fusion, (reached, curve) = _train_score(lesson, variant)
     return _Learnt(fusion, fusion, reached, curve)
 
@@ -240,7 +246,7 @@ def _train_score(
     return fusion, reached
 
 
-def _learn_ridge(lesson: _Lesson) -> _Learnt:
+def _learn_ridge(lesson: _Lesson, _: _Before) -> _Learnt:
     balance = lesson.settings.balance_datasets
     judged = fit_union_head(lesson.told, lesson.held_out, balance=balance)
     final = fit_union_head(lesson.told, lesson.held_out, balance=balance, is_final=True)
@@ -248,10 +254,12 @@ def _learn_ridge(lesson: _Lesson) -> _Learnt:
     return _Learnt(final, judged, reached, (reached[0],))
 
 
-def _learn_blend(lesson: _Lesson) -> _Learnt:
+def _learn_blend(lesson: _Lesson, before: _Before) -> _Learnt:
+    """Of the sum that was trained already, where it was: it would come out the same again."""
     balance = lesson.settings.balance_datasets
     head = fit_blend_head(lesson.told, lesson.held_out, balance=balance)  # refuses bad features
-    score, _ = _train_score(lesson, "sum")
+    score = before["sum"].fusion if "sum" in before else _train_score(lesson, "sum")[0]
+    assert isinstance(score, ScoreFusion)
     judged = fit_blend(score, head, lesson.held_out)
     reached = _validate(judged, lesson.held_out)
     final = deepcopy(judged)
@@ -260,7 +268,7 @@ def _learn_blend(lesson: _Lesson) -> _Learnt:
     return _Learnt(final, judged, reached, (reached[0],))
 
 
-_LEARNERS: dict[FusionVariant, Callable[[_Lesson], _Learnt]] = {
+_LEARNERS: dict[FusionVariant, Callable[[_Lesson, _Before], _Learnt]] = {
     "sum": partial(_learn_score, variant="sum"),
     "attention": partial(_learn_score, variant="attention"),
     "discrepancy": partial(_learn_score, variant="discrepancy"),

@@ -258,7 +258,7 @@ def _parts(
         kept = seen_E[experts_D]
         if not kept.any():
             continue
-        key = place, seen_E.tobytes()
+        key = place, seen_E.tobytes()  # which homes are complete, not only which columns count
         if key not in backgrounds:
             backgrounds[key] = _backgrounds(known, place, kept, seen_E)
         weight = 1.0 if place == len(seen_E) else 1.0 / num

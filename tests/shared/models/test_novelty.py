@@ -179,8 +179,11 @@ def test_to_leave_a_dataset_out_is_never_to_have_known_it() -> None:
     assert np.array_equal(scorer.score(*rows), score(known(one), rows))
 
 
-def test_the_order_of_the_datasets_is_nothing() -> None:
-    one, other, rows = home("a/x", seed=3), home("b/y", seed=5), draw(5, seed=4)
+@pytest.mark.parametrize("seen", [(True, True, True), (True, False, True)])
+def test_the_order_of_the_datasets_is_nothing(seen: tuple[bool, ...]) -> None:
+    """Nor is it where an expert did not see one of them."""
+    one, rows = home("a/x", seed=3), draw(5, seed=4)
+    other = home("b/y", seed=5, available=seen)
     np.testing.assert_allclose(
         score(known(one, other), rows), score(known(other, one), rows), rtol=1e-10
     )
