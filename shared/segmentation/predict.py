@@ -1,20 +1,23 @@
-"""Masks from a network: the mean over several looks at a frame, and how sure it is of each pixel.
+"""Masks and contours from a network, at the size and in the millimetres of the frames themselves.
 
-A look is the frame moved by whole pixels. A network with strides does not move its answer along
-exactly; the mean over moves that are no multiple of its stride is steadier than any single look
-(cycle spinning, Coifman and Donoho 1995). Flips are no looks: a mirrored heart is another heart.
+A mask is the mean over several looks, with how sure it is of each pixel. A look is the frame moved
+by whole pixels. A network with strides does not move its answer along exactly; the mean over moves
+that are no multiple of its stride is steadier than any single look (cycle spinning, Coifman and
+Donoho 1995). Flips are no looks: a mirrored heart is another heart.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from shared.echo.frame import Frame
+from shared.echo.frame import Frame, MillimetresPerPixel
 from shared.echo.mask import Mask
+from shared.models.contour_net import ContourMaps
+from shared.segmentation.contour import FusedContour, fuse_heads
 from shared.shapes import expect
 
 ONE_LOOK = ((0, 0),)
@@ -65,6 +68,48 @@ def predict_masks(
     ]
 
 
+def predict_contours(
+    network: Callable[[Tensor, Tensor], ContourMaps],
+    image_N1HW: Tensor,
+    sizes_HW: Sequence[tuple[int, int]],
+    mm_per_pixel: Sequence[MillimetresPerPixel],
+    *,
+    num_points: int = 41,
+) -> list[FusedContour]:
+    """Contours in mm from the centre of each frame's own first pixel.
+
+    Args:
+        network: normalised images and their spacing (N, 2) -> maps of both heads.
+        image_N1HW: the frames as the network wants them: normalised, perhaps resized.
+        sizes_HW: of the frames before they were resized.
+        mm_per_pixel: spacing of (rows, columns) of those frames.
+        num_points: of each contour.
+
+    Raises:
+        EchoFedError: SHAPE_MISMATCH where images are not as many as sizes and spacings.
+    """
+    expect(image_N1HW, "N C H W", N=len(sizes_HW), C=1)
+    frame_mm_N2 = np.array(mm_per_pixel, np.float64)
+    expect(frame_mm_N2, "N S", N=len(sizes_HW), S=2)
+    image_mm_N2 = frame_mm_N2 * np.array(sizes_HW) / np.array(image_N1HW.shape[-2:])
+    with torch.inference_mode():
+        maps = network(image_N1HW, torch.from_numpy(image_mm_N2).to(image_N1HW))
+    points, covariance, distance = (
+        part.double().cpu().numpy()
+        for part in (maps.points_xy_mm_NK2, maps.covariance_mm2_NK22, maps.distance_mm_NHW)
+    )
+    fused = [
+        fuse_heads(points[n], covariance[n], distance[n], (down, right), num_points=num_points)
+        for n, (down, right) in enumerate(image_mm_N2.tolist())
+    ]
+    # pictures of one scene share their corner, not the centre of their first pixel
+    shifts_xy_N2 = 0.5 * (image_mm_N2 - frame_mm_N2)[:, ::-1]
+    return [
+        replace(one, points_xy_mm_P2=one.points_xy_mm_P2 + shift_xy)
+        for one, shift_xy in zip(fused, shifts_xy_N2, strict=True)
+    ]
+
+
 def mean_probabilities(
     network: Callable[[Tensor], Tensor], image_N1HW: Tensor, *, looks: Sequence[tuple[int, int]]
 ) -> Tensor:
@@ -101,6 +146,6 @@ def _mask_of(probabilities_SHW: Tensor, frame: Frame, names: tuple[str, ...]) ->
     at_size_SHW = torch.nn.functional.interpolate(
         probabilities_SHW[None], size=frame.pixels_HW.shape, mode="bilinear"
     )[0]
-    labels_HW = at_size_SHW.argmax(dim=0).to(torch.uint8).numpy()
+    labels_HW = at_size_SHW.argmax(dim=0).to(torch.uint8).cpu().numpy()
     mask = Mask(labels_HW, names, frame.mm_per_pixel, frame.key)
-    return PredictedMask(mask, doubt(at_size_SHW).float().numpy())
+    return PredictedMask(mask, doubt(at_size_SHW).float().cpu().numpy())

@@ -6,6 +6,7 @@ from torch import Tensor
 from shared.echo.frame import Frame
 from shared.echo.mask import STRUCTURES
 from shared.errors import Code, EchoFedError
+from shared.models.contour_net import ContourMaps, ContourNet
 from shared.models.unet import UNet
 from shared.phantom.anatomy import draw_heart
 from shared.phantom.scanner import SCANNERS, render_clip
@@ -14,6 +15,7 @@ from shared.segmentation.predict import (
     ONE_LOOK,
     doubt,
     mean_probabilities,
+    predict_contours,
     predict_masks,
 )
 
@@ -99,4 +101,58 @@ def test_resized_mask_of_a_phantom_keeps_its_structures() -> None:
 def test_counts_that_do_not_fit_are_refused(num_frames: int, names: tuple[str, ...]) -> None:
     with pytest.raises(EchoFedError) as caught:
         predict_masks(pixelwise, images(2, 8, 8), frames(num_frames, 8, 8), names=names)
+    assert caught.value.code is Code.SHAPE_MISMATCH
+
+
+FRAME_HW, FRAME_MM = (180, 150), (0.5, 0.6)
+CENTRE, RADIUS = (45.0, 44.0), 20.0
+
+
+def sees_a_circle(image_N1HW: Tensor, mm_per_pixel_N2: Tensor) -> ContourMaps:
+    """Maps of a circle that stands at a place of the frame, by an image of any size of it."""
+    num, _, height, width = image_N1HW.shape
+    row_mm, column_mm = mm_per_pixel_N2[0].tolist()
+    # the corner is half a pixel of the frame before the centre of its first pixel
+    y = (torch.arange(height) + 0.5).double()[:, None] * row_mm - 0.5 * FRAME_MM[0]
+    x = (torch.arange(width) + 0.5).double()[None, :] * column_mm - 0.5 * FRAME_MM[1]
+    distance = torch.hypot(x - CENTRE[0], y - CENTRE[1]) - RADIUS
+    turns = torch.linspace(0.75, 2.25, 7).double() * torch.pi
+    own = torch.tensor([column_mm - FRAME_MM[1], row_mm - FRAME_MM[0]]).double() / 2
+    points = torch.stack([turns.cos(), turns.sin()], dim=1) * (RADIUS + 1.0)
+    points = points + torch.tensor(CENTRE).double() - own
+    covariance = 4.0 * torch.eye(2).double().expand(num, 7, 2, 2)
+    return ContourMaps(
+        image_N1HW, points.expand(num, 7, 2), covariance, distance.expand(num, height, width)
+    )
+
+
+@pytest.mark.parametrize("size_HW", [(180, 150), (90, 75), (128, 128), (360, 150)])
+def test_contour_is_where_the_frame_shows_it_by_an_image_of_any_size(
+    size_HW: tuple[int, int],
+) -> None:
+    image = images(2, *size_HW)
+    found = predict_contours(sees_a_circle, image, [FRAME_HW] * 2, [FRAME_MM] * 2)
+    assert len(found) == 2
+    for one in found:
+        radii = np.hypot(*(one.points_xy_mm_P2 - CENTRE).T)
+        assert np.abs(radii - RADIUS).max() < 0.01
+        assert one.disagreement_mm == pytest.approx(1.0, abs=0.03)
+
+
+def test_contours_of_an_untrained_network_have_their_points() -> None:
+    torch.manual_seed(0)
+    model = ContourNet(7, width=8, depth=2)
+    found = predict_contours(
+        model, images(2, 40, 32).float(), [(80, 64), (40, 32)], [(0.5, 0.5), (1.0, 1.0)],
+        num_points=21,
+    )  # fmt: skip
+    for one in found:
+        assert one.points_xy_mm_P2.shape == (21, 2)
+        assert np.isfinite(one.points_xy_mm_P2).all()
+        assert one.covariance_mm2.shape == (42, 42)
+
+
+def test_contours_need_a_spacing_for_every_frame() -> None:
+    with pytest.raises(EchoFedError) as caught:
+        predict_contours(sees_a_circle, images(2, 8, 8), [(8, 8)] * 2, [(1.0, 1.0)])
     assert caught.value.code is Code.SHAPE_MISMATCH
