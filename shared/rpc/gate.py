@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 from shared.errors import Code, EchoFedError
 from shared.rpc.codec import MIB
 from shared.rpc.deadline import expect_deadline, expect_wanted
-from shared.rpc.peer import Peer, Role, peer_of
+from shared.rpc.peer import Peer, Role, expect_admitted
 from shared.rpc.slots import Slots
 from shared.rpc.translate import refusal_of
 
@@ -111,7 +111,7 @@ class Gate(grpc.ServerInterceptor):  # type: ignore[misc]  # gRPC brings no type
 
     @contextmanager
     def _admitted(self, method: str, context: Any) -> Iterator[Peer]:
-        peer = peer_of(context, revoked_keys=self._revoked_keys(), now=datetime.now(UTC))
+        peer = expect_admitted(context, revoked_keys=self._revoked_keys(), now=datetime.now(UTC))
         if peer.role not in self._roles[method]:
             raise EchoFedError(
                 Code.ROLE_REFUSED,

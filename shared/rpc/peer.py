@@ -43,24 +43,41 @@ class Peer:
     role: Role
 
 
-def peer_of(context: grpc.ServicerContext, *, revoked_keys: Collection[str], now: datetime) -> Peer:
-    """The caller; a connection outlives neither its certificate nor its key.
+def peer_of(context: grpc.ServicerContext) -> Peer:
+    """Name and role of the caller, who may still not be admitted.
 
     Args:
         context: of the call; TLS has checked who signed the certificate.
+
+    Raises:
+        EchoFedError: NODE_REFUSED for a certificate without a role.
+    """
+    names = _certificate_of(context).extensions
+    try:
+        found = names.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound as error:
+        raise _refused("the certificate names nobody") from error
+    parts = [name.rpartition(".") for name in found.get_values_for_type(x509.DNSName)]
+    role = next((role for role in ROLES if len(parts) == 1 and parts[0][2] == role), None)
+    if role is None:
+        raise _refused("the certificate names no role")
+    return Peer(parts[0][0], role)
+
+
+def expect_admitted(
+    context: grpc.ServicerContext, *, revoked_keys: Collection[str], now: datetime
+) -> Peer:
+    """The caller, admitted: a connection outlives neither its certificate nor its key.
+
+    Args:
+        context: of the call.
         revoked_keys: OpenSSH lines of keys that are admitted no more.
         now: aware time.
 
     Raises:
-        EchoFedError: NODE_REFUSED for a revoked key or a certificate without a role,
-            CERTIFICATE_EXPIRED.
+        EchoFedError: NODE_REFUSED for a revoked key or as ``peer_of``, CERTIFICATE_EXPIRED.
     """
-    pem = context.auth_context().get("x509_pem_cert", [b""])[0]
-    try:
-        certificate = x509.load_pem_x509_certificate(pem)
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (ValueError, x509.ExtensionNotFound) as error:
-        raise _refused("the certificate names nobody") from error
+    certificate = _certificate_of(context)
     key = certificate.public_key().public_bytes(
         serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
     )
@@ -70,11 +87,11 @@ def peer_of(context: grpc.ServicerContext, *, revoked_keys: Collection[str], now
         raise EchoFedError(
             Code.CERTIFICATE_EXPIRED, "the certificate has run out", "ask the centre for a new one"
         )
-    found = [name.rpartition(".") for name in names.get_values_for_type(x509.DNSName)]
-    role = next((role for role in ROLES if len(found) == 1 and found[0][2] == role), None)
-    if role is None:
-        raise _refused("the certificate names no role")
-    return Peer(found[0][0], role)
+    return peer_of(context)
+
+
+def _certificate_of(context: grpc.ServicerContext) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(context.auth_context()["x509_pem_cert"][0])
 
 
 def _refused(why: str) -> EchoFedError:

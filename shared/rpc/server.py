@@ -1,6 +1,5 @@
 """A server of services: mutual TLS, the gate, health, and an end without lost calls."""
 
-import logging
 import signal
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -17,7 +16,6 @@ from shared.errors import Code, EchoFedError
 from shared.rpc.gate import Gate, Limits
 from shared.rpc.peer import Credentials, Role
 
-log = logging.getLogger(__name__)
 _SPARE_THREADS = 4  # refuse calls and answer health while all places are taken
 _SPARE_CALLS = 64  # watchers of health and calls about to be refused; gRPC refuses beyond
 PING_AT_MOST_EVERY_S = 30
@@ -107,19 +105,17 @@ def running_server(
         server.stop(limits.drain_s).wait()
 
 
-def await_stop_signal() -> None:
-    """Wait for SIGTERM or Ctrl-C; called from the main thread."""
+@contextmanager
+def stop_signals() -> Iterator[threading.Event]:
+    """An event that SIGTERM and Ctrl-C set instead of ending the process; in the main thread."""
     stop = threading.Event()
-    before = {
-        number: signal.signal(number, lambda *_: stop.set())
-        for number in (signal.SIGTERM, signal.SIGINT)
-    }
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, lambda *_: stop.set()) for number in numbers]
     try:
-        stop.wait()
+        yield stop
     finally:
-        for number, handler in before.items():
+        for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
-    log.info("stopping")
 
 
 def _listen(server: Any, address: str, credentials: Credentials) -> int:

@@ -12,6 +12,7 @@ from shared.pb import models_pb2 as pb
 from shared.pb import models_pb2_grpc as stubs
 from shared.rpc.channel import Channel
 from shared.rpc.codec import chunks_of_file, join_chunks
+from shared.rpc.peer import peer_of
 from shared.rpc.server import Service
 from shared.services.store import ModelStore, StoredModel
 
@@ -26,7 +27,7 @@ class ModelServicer(stubs.ModelServiceServicer):
     def Fetch(
         self, request: pb.FetchRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.FetchReply]:
-        stored = self._store.find(request.alias)
+        stored = self._store.find(request.alias, caller=peer_of(context))
         return _replies(stored)
 
 

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from shared.rpc.peer import Peer
+
 
 @dataclass(frozen=True, slots=True)
 class StoredModel:
@@ -21,8 +23,8 @@ class StoredModel:
 class ModelStore(Protocol):
     """The models of a host by alias."""
 
-    def find(self, alias: str) -> StoredModel:
-        """Return what the alias stands for now.
+    def find(self, alias: str, *, caller: Peer) -> StoredModel:
+        """Return what the alias stands for now, and note who fetches it.
 
         Raises:
             EchoFedError: MODEL_UNKNOWN.

@@ -26,8 +26,8 @@ from shared.pb import models_pb2 as pb
 from shared.pb import models_pb2_grpc as stubs
 from shared.rpc.channel import open_channel
 from shared.rpc.gate import Limits
-from shared.rpc.peer import Credentials, peer_of
-from shared.rpc.server import Service, await_stop_signal, running_server
+from shared.rpc.peer import Credentials, expect_admitted, peer_of
+from shared.rpc.server import Service, running_server, stop_signals
 from shared.testing.contracts import StandIn, ask, hosting, refusal
 
 NAME = "echofed.v1.ModelService"
@@ -69,10 +69,11 @@ def test_sigterm_lets_calls_under_way_finish_and_takes_no_more(
             early.join(5.0)
 
     before = signal.getsignal(signal.SIGTERM)
-    with hosting(service, passes, limits=Limits(drain_s=5.0)) as address:
+    limits = Limits(drain_s=5.0)
+    with stop_signals() as stop, hosting(service, passes, limits=limits) as address:
         caller = threading.Thread(target=call_and_stop, args=(address,))
         caller.start()
-        await_stop_signal()
+        assert stop.wait(5.0)
     caller.join(5.0)
     assert [one.card for one in cards] == [b"done"]
     assert codes == [Code.CENTRE_UNREACHABLE]
@@ -190,7 +191,7 @@ class Shown:
 
 
 def test_name_and_role_are_read_off_the_certificate() -> None:
-    peer = peer_of(Shown("dr.lee.auditor"), revoked_keys=(), now=datetime.now(UTC))
+    peer = peer_of(Shown("dr.lee.auditor"))
     assert (peer.name, peer.role) == ("dr.lee", "auditor")
 
 
@@ -206,5 +207,5 @@ def test_name_and_role_are_read_off_the_certificate() -> None:
 )
 def test_a_certificate_without_one_role_or_run_out_is_refused(context: Shown, code: Code) -> None:
     with pytest.raises(EchoFedError) as refused:
-        peer_of(context, revoked_keys=(), now=datetime.now(UTC))
+        expect_admitted(context, revoked_keys=(), now=datetime.now(UTC))
     assert refused.value.code is code

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from shared.files import sha256_hex
 from shared.pb import models_pb2 as pb
 from shared.rpc.channel import open_channel
 from shared.rpc.codec import CHUNK_BYTES
-from shared.rpc.peer import Credentials
+from shared.rpc.peer import Credentials, Peer
 from shared.rpc.server import Service
 from shared.services import SERVICES
 from shared.services.models import fetch_model
@@ -28,8 +28,10 @@ class FolderStore:
     """Models in folders that are called as their alias."""
 
     root: Path
+    callers: list[str] = field(default_factory=list)
 
-    def find(self, alias: str) -> StoredModel:
+    def find(self, alias: str, *, caller: Peer) -> StoredModel:
+        self.callers.append(f"{caller.name}.{caller.role}")
         if alias not in ("serving", "candidate"):
             raise EchoFedError(Code.MODEL_UNKNOWN, f"no model is called {alias!r}")
         return StoredModel(self.root / alias / "card.json", self.root / alias / "weights")
@@ -69,6 +71,7 @@ def test_a_model_arrives_as_it_is_stored(
     with hosting(service, passes) as address, open_channel(address, passes["site"]) as channel:
         got, weights = fetch_model(channel, "serving", limit_bytes=len(WEIGHTS))
     assert (json.loads(got), weights) == (card, WEIGHTS[:size])
+    assert store.callers == ["the-site.site"]
 
 
 def test_a_promotion_shows_in_the_next_call(
