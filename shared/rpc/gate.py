@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 
 from shared.errors import Code, EchoFedError
 from shared.rpc.codec import MIB
-from shared.rpc.deadline import expect_deadline, expect_wanted
+from shared.rpc.deadline import expect_deadline
 from shared.rpc.peer import Peer, Role, expect_admitted
 from shared.rpc.slots import Slots
 from shared.rpc.translate import refusal_of
@@ -103,9 +103,7 @@ class Gate(grpc.ServerInterceptor):  # type: ignore[misc]  # gRPC brings no type
     ) -> Behaviour:
         def call(incoming: Any, context: Any) -> Iterator[Any]:
             with _telling(context), self._admitted(method, context):
-                for answer in behaviour(argument(incoming), context):
-                    yield answer
-                    expect_wanted(context)
+                yield from behaviour(argument(incoming), context)
 
         return call
 

@@ -1,5 +1,6 @@
 """A server ends without losing a call, keeps its port and takes up renewed certificates."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -17,6 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from google.protobuf.descriptor_pool import DescriptorPool
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
@@ -103,6 +105,31 @@ def test_a_call_that_does_not_end_is_broken_off_when_the_drain_is_over(
         assert inside.wait(5.0)
     caller.join(5.0)
     assert codes == [Code.CENTRE_UNREACHABLE]
+
+
+def test_health_says_that_the_server_stops_before_it_does(
+    passes: Mapping[str, Credentials],
+) -> None:
+    told: list[int] = []
+
+    def watch(channel: Any, begun: threading.Event) -> None:
+        request = health_pb2.HealthCheckRequest(service=NAME)
+        states = health_pb2_grpc.HealthStub(channel).Watch(request, timeout=10.0)
+        with contextlib.suppress(EchoFedError):  # the server goes
+            for state in states:
+                told.append(state.status)
+                begun.set()
+
+    begun = threading.Event()
+    with hosting(service_of(greet), passes, limits=Limits(drain_s=0.2)) as address:
+        channel = open_channel(address, passes["site"])
+        watcher = threading.Thread(target=watch, args=(channel.__enter__(), begun))
+        watcher.start()
+        assert begun.wait(5.0)
+    watcher.join(5.0)
+    channel.__exit__(None, None, None)
+    kinds = health_pb2.HealthCheckResponse
+    assert told == [kinds.SERVING, kinds.NOT_SERVING]
 
 
 def test_a_taken_port_is_not_shared(passes: Mapping[str, Credentials]) -> None:
