@@ -1,6 +1,7 @@
 """What every service keeps to: a suite that the tests of a service inherit."""
 
 import logging
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import psutil
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
@@ -218,6 +220,22 @@ class ServiceContract:
                 with open_channel(address, passes[first_role(service, method)]) as channel:
                     code = refusal(channel, service, method, b"\xff" * 40)
                 assert code is Code.WIRE_INVALID
+
+    @pytest.mark.slow
+    def test_random_bytes_bring_nothing_down(
+        self, service: Service, passes: Mapping[str, Credentials], seed: int
+    ) -> None:
+        generator, process, held = random.Random(seed), psutil.Process(), 0
+        reads_all = replace(service, servicer=StandIn(_read_everything))
+        with hosting(reads_all, passes) as address:
+            for method in service.roles:
+                with open_channel(address, passes[first_role(service, method)]) as channel:
+                    for place in range(2000):
+                        message = generator.randbytes(generator.choice((0, 1, 3, 20, 300)))
+                        code = refusal(channel, service, method, message)
+                        assert code in (Code.WIRE_INVALID, Code.NOTHING_TO_DO)
+                        held = process.memory_info().rss if place == 500 else held
+                assert process.memory_info().rss < 1.05 * held
 
     def test_every_error_arrives_as_it_was_raised(
         self, service: Service, passes: Mapping[str, Credentials]
