@@ -15,6 +15,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from shared.errors import Code, EchoFedError
 from shared.files import write_bytes
+from shared.rpc.peer import Role
 
 AUTHORITY_VALID = timedelta(days=3650)
 SERVER_VALID = timedelta(days=398)  # what public authorities may issue at most
@@ -147,15 +148,27 @@ def sign_site_certificate(
 
     The name comes from the enrolment, whatever the request says.
     """
+    return sign_caller_certificate(authority, csr, site, role="site", period=(now, valid))
+
+
+def sign_caller_certificate(
+    authority: Authority,
+    csr: x509.CertificateSigningRequest,
+    name: str,
+    *,
+    role: Role,
+    period: tuple[datetime, timedelta],
+) -> x509.Certificate:
+    """Sign the certificate with which somebody calls services in a role."""
     key = csr.public_key()
     assert isinstance(key, ec.EllipticCurvePublicKey)
     return _issue(
         authority,
-        _name(site, ""),
+        _name(name, ""),
         key,
         usage=ExtendedKeyUsageOID.CLIENT_AUTH,
-        alternatives=[x509.DNSName(f"{site}.site")],
-        period=(now, valid),
+        alternatives=[x509.DNSName(f"{name}.{role}")],
+        period=period,
     )
 
 

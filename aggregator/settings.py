@@ -69,6 +69,17 @@ class FederationSettings(Settings):
     """How long a round waits for the sites."""
 
 
+class ServicesSettings(Settings):
+    """Shared services over gRPC."""
+
+    port: Annotated[int, Field(ge=0, le=65535)] = 8445
+    """Port of the services, with mutual TLS; 0 takes a free one."""
+    num_calls: Positive = 8
+    """Calls under way at once; who comes on top is told to try again."""
+    num_per_caller: Positive = 4
+    """Calls of one caller under way at once."""
+
+
 class StoreSettings(Settings):
     """Where state is kept."""
 
@@ -84,6 +95,7 @@ class AggregatorSettings(Settings):
     folder: Path = Path(".")
     """Where the centre keeps its state; relative to the settings file."""
     federation: FederationSettings = FederationSettings()
+    services: ServicesSettings = ServicesSettings()
     store: StoreSettings = StoreSettings()
     fusion: FusionSettings = FusionSettings()
     version: int = 1

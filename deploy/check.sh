@@ -10,3 +10,4 @@ BIN="${VENV:-.venv}/bin"
 "$BIN/lint-imports"
 "$BIN/yamllint" -d '{extends: relaxed, rules: {line-length: disable}}' deploy shared/echo/views.yaml
 bash deploy/protoc.sh --check
+"$BIN/python" deploy/lint_protos.py

@@ -58,6 +58,10 @@ class Code(IntEnum):
     APPROVER_UNKNOWN = 75
     ARCHIVE_UNREACHABLE = 80
     ARCHIVE_REFUSED = 81
+    SERVICE_BUSY = 90
+    DEADLINE_EXCEEDED = 91
+    ROLE_REFUSED = 92
+    REQUEST_TOO_LARGE = 93
 
 
 class EchoFedError(Exception):

@@ -10,6 +10,7 @@ COMMANDS: Registry[Callable[..., None]] = Registry(
         "init": "aggregator.commands.setup:init",
         "enrol": "aggregator.commands.enrol:enrol",
         "federate": "aggregator.commands.federate:federate",
+        "serve": "aggregator.commands.serve:serve",
         "status": "aggregator.commands.status:status",
         "increment": "aggregator.commands.increment:increment",
         "fuse": "aggregator.commands.fuse:fuse",

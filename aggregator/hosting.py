@@ -1,0 +1,90 @@
+"""Services that the centre hosts, and the models that they and the sites may fetch."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from aggregator.cards import cards_of, with_trunks
+from aggregator.centre import Centre
+from aggregator.enrolment import revoked_keys
+from aggregator.serving import serving_fusion
+from shared.echo.expert import CARD_FILE, WEIGHTS_FILE, FusionCard, read_fusion_card
+from shared.errors import Code, EchoFedError
+from shared.files import read_json
+from shared.rpc.gate import Limits
+from shared.rpc.peer import Credentials, Peer
+from shared.rpc.server import running_server
+from shared.services import SERVICES
+from shared.services.store import StoredModel
+
+SERVING = "serving"
+
+
+@dataclass(frozen=True, slots=True)
+class ServingModels:
+    """The promoted fusion as ``serving``, and by their ids the experts and trunks it needs."""
+
+    centre: Centre
+
+    def find(self, alias: str, *, caller: Peer) -> StoredModel:
+        """Return a model of what serves now; the ledger says who fetched it.
+
+        Raises:
+            EchoFedError: MODEL_UNKNOWN before the first promotion, and for an expert that the
+                serving fusion does not need.
+        """
+        fusion = serving_fusion(self.centre.ledger)
+        if fusion is None:
+            raise EchoFedError(
+                Code.MODEL_UNKNOWN, "no fusion serves yet", "let the centre promote one"
+            )
+        card = read_fusion_card(read_json(self.centre.fusion_folder(fusion) / CARD_FILE))
+        found = self._needed(card).get(alias)
+        if found is None:
+            raise EchoFedError(
+                Code.MODEL_UNKNOWN,
+                f"nothing that serves is called {alias[:80]!r}",
+                f"ask for {SERVING}, or an expert of its card",
+            )
+        folder, sha256 = found
+        self.centre.ledger.append(
+            "model.fetched",
+            {"model": folder.name, "sha256": sha256, "caller": caller.name, "role": caller.role},
+            actor="centre",
+        )
+        return StoredModel(folder / CARD_FILE, folder / WEIGHTS_FILE)
+
+    def _needed(self, fusion: FusionCard) -> dict[str, tuple[Path, str]]:
+        experts = with_trunks(self.centre, cards_of(self.centre, fusion))
+        needed = {
+            card.id: (self.centre.expert_folder(card.id), card.weights_sha256) for card in experts
+        }
+        return {**needed, SERVING: (self.centre.fusion_folder(fusion.id), fusion.weights_sha256)}
+
+
+@contextmanager
+def running_services(centre: Centre, names: Sequence[str], *, host: str) -> Iterator[int]:
+    """Hold services of the table.
+
+    Args:
+        centre: whose models, certificates and revocations count.
+        names: of the services.
+        host: address to listen on.
+
+    Yields:
+        The port.
+
+    Raises:
+        EchoFedError: NAME_UNKNOWN, or CENTRE_UNREACHABLE where the port is taken.
+    """
+    settings, authority = centre.settings.services, centre.authority
+    models = ServingModels(centre)
+    with running_server(
+        [SERVICES[name](models) for name in names],
+        Credentials(authority.ca_pem, authority.server_pem, authority.server_key),
+        address=f"{host}:{settings.port}",
+        limits=Limits(num_calls=settings.num_calls, num_per_caller=settings.num_per_caller),
+        revoked_keys=lambda: revoked_keys(authority),
+    ) as port:
+        yield port
