@@ -58,6 +58,10 @@ class Code(IntEnum):
     APPROVER_UNKNOWN = 75
     ARCHIVE_UNREACHABLE = 80
     ARCHIVE_REFUSED = 81
+    SPACING_MISSING = 90
+    CONTOUR_INVALID = 91
+    VIEWS_UNFIT = 92
+    LANDMARKS_MISSING = 93
 
 
 class EchoFedError(Exception):
