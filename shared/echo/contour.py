@@ -61,7 +61,8 @@ class Contour:
     @property
     def apex_xy_mm(self) -> Points:
         """The apex, (2,)."""
-        return self.points_xy_mm[self.apex]
+        apex: Points = self.points_xy_mm[self.apex]
+        return apex
 
     @property
     def base_xy_mm(self) -> Points:

@@ -27,8 +27,8 @@ def find_ed_es(curve_T: Points) -> tuple[int, int]:
     """Places of end diastole and end systole on a volume or area curve.
 
     End systole is the smallest value of the curve, end diastole the largest of the filling before
-    it, or of the filling after it where the cine begins in systole: the largest of all may belong
-    to another beat. Neighbours are averaged (1 2 1), so a single bad frame seldom decides.
+    it; where the cine begins in this beat, the filling after it counts too. The largest of all may
+    belong to another beat. Neighbours are averaged (1 2 1), so a single bad frame seldom decides.
 
     Raises:
         EchoFedError: FRAMES_MISSING for fewer than two frames or a curve without a beat,
@@ -54,9 +54,10 @@ def find_ed_es(curve_T: Points) -> tuple[int, int]:
     es = int(smooth.argmin())
     is_filled = smooth > (low + high) / 2
     # away from end systole: frames of the same systole, then those of one filling
-    before = _first_run(is_filled[:es][::-1])
-    after = _first_run(is_filled[es + 1 :])
-    frames = es - 1 - before if len(before) else es + 1 + after
+    frames = es - 1 - _first_run(is_filled[:es][::-1])
+    begins_within = not len(frames) or frames[smooth[frames].argmax()] == 0
+    if begins_within:
+        frames = np.append(frames, es + 1 + _first_run(is_filled[es + 1 :]))
     return int(frames[smooth[frames].argmax()]), es
 
 

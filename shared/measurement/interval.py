@@ -12,7 +12,7 @@ from shared.echo.measurement import Flag, Measurement, Unit
 
 LEVEL = 0.95
 _STEP = 1e-3  # of a standard deviation: differences are free of noise in float64
-_NEGLIGIBLE = 1e-12  # of the largest variance
+_NEGLIGIBLE = 1e-9  # of the largest variance
 
 Formula = Callable[[Sequence[Points]], float]
 """From the points (P, 2) of each outline to the number."""
@@ -102,6 +102,6 @@ def deviation(formula: Formula, outlines: Sequence[Outlined]) -> float | None:
 def _principal_moves(covariance: Points) -> list[Points]:
     """Moves (P, 2) of one standard deviation along each direction that varies at all."""
     variances, directions = np.linalg.eigh(covariance)
-    kept = variances > _NEGLIGIBLE * max(float(variances[-1]), _NEGLIGIBLE)
+    kept = variances > _NEGLIGIBLE * max(float(variances[-1]), np.finfo(float).tiny)
     moves = (directions[:, kept] * np.sqrt(variances[kept])).T
     return [move.reshape(-1, 2) for move in moves]

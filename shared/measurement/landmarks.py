@@ -1,9 +1,9 @@
 """From a mask to a contour: base points, apex and wall of the left ventricle, by one extractor.
 
 The base is where the cavity's outline touches something other than myocardium; if it touches
-nothing else, where there is something else a few mm beyond it, since some masks close the valve. The
-apex is the point of the outline farthest from the middle of the base (as in public contour tools).
-The walls between them are sampled evenly by arc length in mm.
+nothing else, where there is something else a few mm beyond it, since some masks close the valve.
+The apex is the point of the outline farthest from the middle of the base (as in public contour
+tools). The walls between them are sampled evenly by arc length in mm.
 """
 
 from collections import Counter

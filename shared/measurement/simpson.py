@@ -36,7 +36,7 @@ class Stack(NamedTuple):
 
 
 def disks_across(points_P2: Points, apex: int, num_disks: int) -> Stack:
-    """Disks at right angles to the long axis, which runs from the middle of the base to the apex."""
+    """Disks at right angles to the long axis, from the middle of the base to the apex."""
     middle = (points_P2[0] + points_P2[-1]) / 2
     axis = points_P2[apex] - middle
     length = float(np.hypot(*axis))
@@ -48,9 +48,9 @@ def disks_across(points_P2: Points, apex: int, num_disks: int) -> Stack:
 def disks_from_base(points_P2: Points, apex: int, num_disks: int) -> Stack:
     """Disks parallel to the base line, up to the point farthest from it.
 
-    A slanted base fills them where disks across the axis are cut short (after Kim et al., Ultrasound
-    Med Biol 2022;48:2476; the formula is ours). Height h and slant t make the share L = h / cos t
-    of the axis; a disk whose diameters a, b slant by t, u is pi/4 a b cos t cos u thick per L.
+    A slanted base fills them where disks across the axis are cut short (after Kim et al.,
+    Ultrasound Med Biol 2022;48:2476; the formula is ours). A height h at slant t takes L = h / cos t
+    of the axis; disks with diameters a, b that slant by t, u hold pi/4 a b cos t cos u per mm of L.
     """
     base = points_P2[-1] - points_P2[0]
     along = base / np.hypot(*base)

@@ -104,16 +104,7 @@ def measure_regional_strain(ed: Contour, es: Contour) -> dict[str, Measurement]:
             f"the contours have {len(ed.points_xy_mm)} and {len(es.points_xy_mm)} points",
             "give contours of the same tissue points",
         )
-    return {
-        name: measure(
-            f"strain {name}",
-            "%",
-            lambda points, arc=arc: float(arc_strains(points[0], points[1])[arc]),
-            [ed, es],
-            method="longitudinal strain of a tracked arc",
-        )
-        for arc, name in enumerate(names)
-    }
+    return {name: _segment(name, arc, ed, es) for arc, name in enumerate(names)}
 
 
 def arc_strains(before_P2: Points, after_P2: Points, num_arcs: int = _ARCS) -> Points:
@@ -141,10 +132,11 @@ def tangent_strain(
     """
     expect(displacement_HW2_mm, "H W xy", xy=2)
     row_mm, column_mm = mm_per_pixel
-    along_y, along_x = np.gradient(displacement_HW2_mm, row_mm, column_mm, axis=(0, 1))
+    along_x: Points = np.gradient(displacement_HW2_mm, column_mm, axis=1)
+    along_y: Points = np.gradient(displacement_HW2_mm, row_mm, axis=0)
     places = contour.points_xy_mm.T[::-1] / np.array([[row_mm], [column_mm]])
     gradient = np.stack([[_at(f[..., k], places) for f in (along_x, along_y)] for k in (0, 1)])
-    tangents = np.gradient(contour.points_xy_mm, axis=0)
+    tangents: Points = np.stack([np.gradient(axis) for axis in contour.points_xy_mm.T], axis=1)
     tangents /= np.hypot(*tangents.T)[:, None]
     moved = tangents + np.einsum("ijP,Pj->Pi", gradient, tangents)
     strains: Points = 100.0 * (np.hypot(*moved.T) - 1.0)
@@ -170,6 +162,16 @@ def measure_mapse(ed: Sequence[Contour], es: Sequence[Contour]) -> Measurement:
         return float(np.mean(moves))
 
     return measure("MAPSE", "mm", mean_mm, [*ed, *es], method="base points along the long axis")
+
+
+def _segment(name: str, arc: int, ed: Contour, es: Contour) -> Measurement:
+    return measure(
+        f"strain {name}",
+        "%",
+        lambda points: float(arc_strains(points[0], points[1])[arc]),
+        [ed, es],
+        method="longitudinal strain of a tracked arc",
+    )
 
 
 def _descent_mm(before_P2: Points, after_P2: Points, apex: int) -> float:

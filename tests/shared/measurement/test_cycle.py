@@ -30,13 +30,21 @@ def test_a_beat_from_any_phase_has_the_same_instants(start: int) -> None:
 
 def test_end_diastole_is_of_the_beat_that_end_systole_ends() -> None:
     # the beat before was fuller, the smallest volume is in the second
-    curve = np.concatenate([_beat() + 15, _beat()])
+    first = 120 - (120 - _beat()) * 60 / 70
+    first[:12] *= 1.15
+    curve = np.concatenate([first, _beat()])
+    assert curve.argmax() == 0
     assert find_ed_es(curve) == (30, 42)
 
 
 def test_a_cine_that_begins_in_systole_takes_the_filling_after_it() -> None:
     curve = np.concatenate([_beat()[10:], _beat()[:1]])
     assert find_ed_es(curve) == (20, 2)
+
+
+def test_a_cine_that_begins_just_after_end_diastole_takes_the_fuller_frame() -> None:
+    curve = np.concatenate([_beat()[3:], _beat()[:1]])
+    assert find_ed_es(curve) == (27, 9)
 
 
 def test_one_bad_frame_does_not_decide() -> None:

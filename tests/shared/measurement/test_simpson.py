@@ -89,8 +89,10 @@ def test_biplane_multiplies_the_views_and_takes_the_longer_axis() -> None:
     found = measure_volume([wide, narrow])
     assert found.value == pytest.approx(_truth_ml(25, 20, 90), rel=1e-3)
     assert measure_volume([narrow, wide]).value == pytest.approx(found.value, rel=1e-12)
-    assert found.views == ("A4C", "A2C") and found.unit == "ml"
-    assert found.method == "disks (biplane, 20)" and found.mm_per_pixel == ((0.5, 0.5),) * 2
+    assert found.views == ("A4C", "A2C")
+    assert found.unit == "ml"
+    assert found.method == "disks (biplane, 20)"
+    assert found.mm_per_pixel == ((0.5, 0.5),) * 2
 
 
 def _pair(radius: float, length: float, frame: int) -> list[Contour]:
