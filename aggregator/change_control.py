@@ -5,7 +5,7 @@ and an interval over patients can be told; beside them stand the figures that th
 about both fusions themselves. Nothing here moves an alias.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,12 +41,10 @@ def assess(centre: Centre, fusion: str) -> Assessment:
     expect_known(plan, _known(centre, vocabulary))
     serving = serving_fusion(centre.ledger) or ""
     judged, withdrawn = _contents(centre, fusion, serving, vocabulary)
-    findings = [
-        *_in_bank(centre, plan, judged, fusion=fusion, serving=serving),
-        *_at_sites(centre, plan, vocabulary, fusion=fusion, serving=serving),
-        *(no_figure(name, "withdrawn") for name in withdrawn),
-    ]
-    reported = {one.dataset for one in findings if one.source == "site"}
+    at_sites = tuple(_at_sites(centre, plan, vocabulary, fusion=fusion, serving=serving))
+    reported = {one.dataset for one in at_sites}
+    in_bank = _in_bank(centre, plan, judged, reported, fusion=fusion, serving=serving)
+    findings = [*in_bank, *at_sites, *(no_figure(name, "withdrawn") for name in withdrawn)]
     return Assessment(
         candidate=fusion,
         serving=serving,
@@ -73,8 +71,15 @@ def _contents(
 
 
 def _in_bank(
-    centre: Centre, plan: ChangePlan, contents: Mapping[str, str], *, fusion: str, serving: str
+    centre: Centre,
+    plan: ChangePlan,
+    contents: Mapping[str, str],
+    reported: Collection[str],
+    *,
+    fusion: str,
+    serving: str,
 ) -> Iterator[Finding]:
+    """Figures of rows; a dataset that has none here is judged by its site where that reported."""
     after = _open(centre, fusion)
     before = _open(centre, serving) if serving else None
     joined = _join(centre, contents, [one for one in (before, after) if one is not None])
@@ -83,7 +88,8 @@ def _in_bank(
         rows = rows_of.get(name)
         clips = None if rows is None else pair_clips(rows, joined, before=before, after=after)
         if clips is None:
-            yield no_figure(name, "too few")
+            if rows is not None or name not in reported:
+                yield no_figure(name, "too few")
             continue
         yield from judge(plan, name, "bank", clips, patient_intervals(clips, seed=_SEED))
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aggregator.statistics_bank import StatisticsBank
+from aggregator.statistics_bank import StatisticsBank, StatisticsEntry
 from shared.echo.expert import Block, ExpertCard
 from shared.echo.features import ExportCard, FeatureExport, read_export
 from shared.echo.schema import from_document, to_document
@@ -56,6 +56,7 @@ class DatasetRows:
         features: float32 (N, D) by expert; ``logits`` (N, C) and ``evidence`` (N, L) likewise.
         policy_version: the lowest of the exports, of the site's policy that let them go.
         annotated, never_images, folds: the site's other views, as in ``ExportCard``.
+        minimum_patients: the highest of the exports.
     """
 
     name: str
@@ -78,6 +79,7 @@ class DatasetRows:
     annotated: tuple[str, ...] = ()
     never_images: tuple[str, ...] = ()
     folds: Mapping[str, str] = field(default_factory=dict)
+    minimum_patients: int = 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -204,13 +206,24 @@ class FeatureBank:
     def lacks(
         self, datasets: Mapping[str, str], experts: Sequence[str]
     ) -> dict[str, tuple[str, ...]]:
-        """What would have to be asked for: dataset name -> experts without an export of it.
+        """What would have to be asked for: dataset name -> experts of which ``join`` finds nothing.
 
         Args:
             datasets: name -> content hash, as in ``latest``.
             experts: ids.
         """
-        held = {_key(entry.card) for entry in self.entries()} | self._told_by_statistics()
+        condensed = self._chosen_statistics(datasets, experts)
+        lacking = self.lacks_rows(datasets, experts) | {
+            name: tuple(expert for expert in experts if expert not in entry.experts)
+            for name, entry in condensed.items()
+        }
+        return {name: absent for name, absent in lacking.items() if absent}
+
+    def lacks_rows(
+        self, datasets: Mapping[str, str], experts: Sequence[str]
+    ) -> dict[str, tuple[str, ...]]:
+        """The same of rows alone, whatever statistics tell."""
+        held = {_key(entry.card) for entry in self.entries()}
         lacking = {
             name: tuple(expert for expert in experts if (name, content, expert) not in held)
             for name, content in datasets.items()
@@ -231,7 +244,8 @@ class FeatureBank:
                 any export, CHECKPOINT_CORRUPT for a file that is gone or altered.
         """
         asked = self.latest() if datasets is None else dict(datasets)
-        condensed = self._condensed(asked, experts)
+        chosen = self._chosen_statistics(asked, experts)
+        condensed = {name: self.statistics.read(entry) for name, entry in chosen.items()}
         held = {_key(entry.card): entry for entry in self.entries()}
         found = {
             name: [held.get((name, content, expert)) for expert in experts]
@@ -256,9 +270,9 @@ class FeatureBank:
         missing = self.lacks(asked, experts)
         return JoinedRows(blocks, tuple(joined), missing, tuple(condensed.values()))
 
-    def _condensed(
+    def _chosen_statistics(
         self, asked: Mapping[str, str], experts: Sequence[str]
-    ) -> dict[str, StatisticsExport]:
+    ) -> dict[str, StatisticsEntry]:
         """Statistics of the datasets for which they tell of more experts than rows do."""
         held = {_key(entry.card) for entry in self.entries()}
         chosen = {}
@@ -266,7 +280,7 @@ class FeatureBank:
             entry = self.statistics.widest(name, content, experts)
             num_rows = sum((name, content, expert) in held for expert in experts)
             if entry is not None and len(set(entry.experts) & set(experts)) > num_rows:
-                chosen[name] = self.statistics.read(entry)
+                chosen[name] = entry
         return chosen
 
     def _told_by_statistics(self) -> set[tuple[str, str, str]]:
@@ -315,6 +329,7 @@ class FeatureBank:
             annotated=card.annotated,
             never_images=card.never_images,
             folds=card.folds,
+            minimum_patients=max(export.card.minimum_patients for export in seen),
         )
 
     def _require_agreement(self, export: FeatureExport, entries: Sequence[BankEntry]) -> None:

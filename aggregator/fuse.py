@@ -26,7 +26,7 @@ from shared.settings import dump_settings
 
 log = logging.getLogger(__name__)
 Note = Callable[[str], None]
-_METHOD = 3  # raised when the same exports and settings would give another fusion or report
+_METHOD = 4  # raised when the same exports and settings would give another fusion or report
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +159,7 @@ def _report(
     everyone = {block.expert: 1.0 for block in joined.blocks}  # what a fusion without a gate does
     return {
         "variant": trials.chosen,
+        "experts": [block.expert for block in joined.blocks],
         "validation": {name: one.validation for name, one in trials.by_variant.items()},
         "certainty": {name: one.certainty for name, one in trials.by_variant.items()},
         "datasets": {

@@ -225,8 +225,9 @@ def _ancestors(expert: str, parents: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _holds(row: Fusion, dataset: str, experts: Collection[str]) -> bool:
-    """Whether a fusion was trained on rows of the dataset or with one of the experts."""
-    blocks = {name for one in row.report["datasets"].values() for name in one["id_scores"]}
+    """Whether a fusion was trained on the dataset or with one of the experts."""
+    blocks = set(row.report.get("experts", ()))  # absent from reports of earlier releases
+    blocks |= {name for one in row.report["datasets"].values() for name in one["id_scores"]}
     return dataset in row.datasets or not blocks.isdisjoint(experts)
 
 

@@ -57,6 +57,11 @@ class Egress:
         """Revision of the policy in force."""
         return self._policy.revision
 
+    def tells_by_statistics(self, dataset: str) -> bool:
+        """Whether moments stand for the rows of a dataset, as the policy lists these alone."""
+        allowed = self._artefacts(dataset)
+        return STATISTICS in allowed and "rows" not in allowed
+
     def release_description(self, manifest: DatasetManifest) -> dict[str, Any]:
         """Describe a dataset to the centre: labels, views and counts that are not too small.
 
@@ -106,6 +111,8 @@ class Egress:
 
     def release_export(self, export: FeatureExport, manifest: DatasetManifest) -> bytes:
         """Let feature rows go; labels seen in too few patients are taken out first.
+
+        The card says how many are enough, so that means of these rows keep to it as well.
 
         Raises:
             EchoFedError: EGRESS_DENIED, POLICY_EXPIRED, TOO_FEW_PATIENTS, what ``validate`` raises.
@@ -161,8 +168,7 @@ class Egress:
 
         They need the consent of statistics or of rows, which tell more than figures do.
         """
-        allowed = self._policy.datasets.get(manifest.id, DatasetPolicy()).artefacts
-        artefact: Artefact = STATISTICS if STATISTICS in allowed else "rows"
+        artefact: Artefact = STATISTICS if STATISTICS in self._artefacts(manifest.id) else "rows"
         consent = self._permit(manifest.id, artefact, "evaluation")
         unknown = sorted(set(document) - _METRIC_KEYS)
         if unknown:
@@ -222,6 +228,9 @@ class Egress:
             and (consent.expires is None or _today() <= consent.expires)
             for consent in consents
         )
+
+    def _artefacts(self, dataset: str) -> tuple[Artefact, ...]:
+        return self._policy.datasets.get(dataset, DatasetPolicy()).artefacts
 
     def _consent(self, dataset: str, artefact: str) -> DatasetPolicy:
         consent = self._policy.datasets.get(dataset)
@@ -305,10 +314,10 @@ class Egress:
                 f"no label has {minimum} patients or more",
             )
         if kept_N.all():
-            return export
+            return replace(export, card=replace(export.card, minimum_patients=minimum))
         log.info("left %d rows of rare labels at the site", int((~kept_N).sum()))
         return FeatureExport(
-            replace(export.card, num_rows=int(kept_N.sum())),
+            replace(export.card, num_rows=int(kept_N.sum()), minimum_patients=minimum),
             **{name: getattr(export, name)[kept_N] for name in ARRAYS},
         )
 

@@ -19,7 +19,7 @@ from site_client.rounds.exports import prune_exports, stale_exports
 from site_client.store import SiteStore
 
 WITHDRAWN = "dataset.withdrawn"
-_HASHES = re.compile(r"[0-9a-f]{8}-[0-9a-f]{8}")  # the end of an export's id
+_HASHES = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{8})+")  # an export's id ends so: content, experts
 
 
 @dataclass(frozen=True, slots=True)

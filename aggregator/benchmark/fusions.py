@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aggregator.benchmark.stage import Stage, Teller
-from aggregator.feature_bank import DatasetRows
+from aggregator.feature_bank import DatasetRows, JoinedRows
 from aggregator.fusion.evaluate import fuse_rows
 from aggregator.fusion.fit import fit_union_head
 from aggregator.fusion.moments import condense_datasets
@@ -37,13 +37,17 @@ class FusedTeller:
 
 def fit_ridge_fusion(stage: Stage) -> Teller:
     """The closed form over all features."""
-    return FusedTeller(fit_union_head(stage.joined, held_out_rows(stage.joined), balance=True))
+    return _fit_ridge(stage.joined)
 
 
 def fit_ridge_fusion_by_statistics(stage: Stage) -> Teller:
     """The closed form where every site sends statistics only."""
-    told = _condensed(stage, [rows.name for rows in stage.joined.datasets]).joined
-    return FusedTeller(fit_union_head(told, held_out_rows(told), balance=True))
+    return _fit_ridge(_condensed(stage, [rows.name for rows in stage.joined.datasets]).joined)
+
+
+def _fit_ridge(joined: JoinedRows) -> FusedTeller:
+    held_out = held_out_rows(joined)
+    return FusedTeller(fit_union_head(joined, held_out, balance=True, is_final=True))
 
 
 def train_sum(stage: Stage) -> Teller:

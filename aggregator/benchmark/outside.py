@@ -7,8 +7,9 @@ experts, and datasets that were learned from are not: its sites may share a scan
 """
 
 import logging
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ from shared.echo.ontology import load_ontology
 from shared.errors import EchoFedError
 from shared.evidence import EVIDENCE
 from shared.evidence.rows import Evidence
-from shared.models.novelty import Novelty
+from shared.models.novelty import Novelty, Scorer
 
 log = logging.getLogger(__name__)
 
@@ -79,12 +80,13 @@ class _Looker:
     """What says how much at home a whole fusion is, and all single detectors, after training."""
 
     novelty: Novelty
+    scorer_of: Callable[[tuple[bool, ...]], Scorer | None]
     detectors: tuple[_Detector, ...]
 
     def look(self, rows: DatasetRows) -> Told:
         """The id scalar of each row, and the nearest of all experts by every evidence."""
         told: Told = {}
-        scorer = self.novelty.scorer(rows.available)
+        scorer = self.scorer_of(rows.available)
         if scorer is not None:
             score_N = scorer.score(rows.features, rows.logits, rows.evidence)
             told[ID_SCALAR] = self.novelty.id_scalar(score_N)
@@ -137,7 +139,7 @@ def _hold_against(
     novelty = fit_novelty(stage.joined, homes)
     if novelty is None:
         return
-    looker = _Looker(novelty, tuple(_fit_detectors(stage)))
+    looker = _Looker(novelty, cache(novelty.scorer), tuple(_fit_detectors(stage)))
     home = _below([looker.look(_test_rows(rows)) for rows in stage.joined.datasets])
     seen = stream.bank.join(
         [one.expert for one in known], {one.name: one.content for one in foreign}

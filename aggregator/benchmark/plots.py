@@ -87,7 +87,7 @@ def plot_id_scores(
         axes.set_ylabel("share of frames", fontsize=9)
         for place, (name, values_N) in enumerate((("home", home_N), (kind, foreign_N))):
             axes.text(
-                0.01,
+                0.3,
                 0.93 - 0.13 * place,
                 f"{name} ({len(values_N)})",
                 **_small(axes),

@@ -150,13 +150,27 @@ def choose_head(
     space: FeatureSpace,
     *,
     balance: bool,
+    again: Sequence[RowSums] | None = None,
 ) -> LinearHead:
-    """The head of the ridge and temperature that the labels of held-out rows agree with most."""
-    tried = (
-        _with_temperature(fit(sums, space, ridge=ridge, balance=balance), held_out)
+    """The head of the ridge and temperature that the labels of held-out rows agree with most.
+
+    Args:
+        fit: the closed form.
+        sums: of training rows.
+        held_out: labelled rows by dataset.
+        space: what the sums were taken of.
+        balance: give every dataset the same total weight.
+        again: sums to fit on once more, at the ridge and temperature that were chosen.
+    """
+    tried = {
+        ridge: _with_temperature(fit(sums, space, ridge=ridge, balance=balance), held_out)
         for ridge in RIDGES
-    )
-    return max(tried, key=lambda found: found[0])[1]
+    }
+    best = max(tried, key=lambda ridge: tried[ridge][0])
+    head = tried[best][1]
+    if again is None:
+        return head
+    return replace(fit(again, space, ridge=best, balance=balance), temperature=head.temperature)
 
 
 def _solve(

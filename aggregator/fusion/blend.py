@@ -19,10 +19,11 @@ from shared.models.union_head import UnionHead
 
 
 def fit_blend_head(
-    joined: JoinedRows, held_out: Sequence[DatasetRows], *, balance: bool
+    joined: JoinedRows, held_out: Sequence[DatasetRows], *, balance: bool, is_final: bool = False
 ) -> UnionHead:
     """The blend's union head: ridge and discriminant; arguments as for ``fit_union_head``."""
-    return fit_union_head(joined, held_out, balance=balance, fits=(fit_ridge, fit_discriminant))
+    fits = (fit_ridge, fit_discriminant)
+    return fit_union_head(joined, held_out, balance=balance, fits=fits, is_final=is_final)
 
 
 def fit_blend(score: ScoreFusion, head: UnionHead, held_out: Sequence[DatasetRows]) -> Blend:

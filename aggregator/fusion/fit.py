@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 
 from aggregator.feature_bank import DatasetRows, JoinedRows
 from aggregator.fusion.analytic import Fit, LinearHead, choose_head, fit_ridge
-from aggregator.fusion.sums import space_of, sum_datasets
+from aggregator.fusion.sums import REFIT, space_of, sum_datasets
 from shared.echo.expert import Block
 from shared.echo.label_sets import possible_views
 from shared.echo.statistics import projection
@@ -31,6 +31,7 @@ def fit_union_head(
     *,
     balance: bool,
     fits: Sequence[Fit] = (fit_ridge,),
+    is_final: bool = False,
 ) -> UnionHead:
     """Fit on the training rows; ridge, temperature and id scores on the validation rows.
 
@@ -39,6 +40,7 @@ def fit_union_head(
         held_out: labelled validation rows by dataset.
         balance: give every dataset the same total weight.
         fits: closed forms, each at its own ridge and temperature; the mean of their logits counts.
+        is_final: fit once more on training and validation rows, at what was chosen.
 
     Raises:
         EchoFedError: FRAMES_MISSING where fewer than two views have training rows,
@@ -46,8 +48,10 @@ def fit_union_head(
     """
     space = space_of(joined)
     sums = sum_datasets(joined, space)
+    again = sum_datasets(joined, space, splits=REFIT) if is_final else None
     parts = [
-        _head_weights(choose_head(fit, sums, held_out, space, balance=balance)) for fit in fits
+        _head_weights(choose_head(fit, sums, held_out, space, balance=balance, again=again))
+        for fit in fits
     ]
     fusion = UnionHead(joined.blocks)
     windows = fusion.named_weights()

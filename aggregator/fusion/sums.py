@@ -5,7 +5,7 @@ They add up over datasets in any order, and a dataset that is left out was never
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,14 +14,21 @@ from aggregator.feature_bank import DatasetRows, JoinedRows, select_rows
 from aggregator.fusion.evaluate import is_scored
 from shared.echo.expert import Block
 from shared.echo.label_sets import Words, named_views, possible_views
+from shared.echo.manifest import Split
 from shared.echo.ontology import OTHER
-from shared.echo.statistics import StatisticsExport, projected_width, projection
+from shared.echo.statistics import PARTS, StatisticsExport, projected_width, projection
 from shared.errors import Code, EchoFedError
 from shared.models.fused import union_views
 from shared.seeding import numpy_generator
 
 _CHUNK = 4096  # rows at a time, so that float64 copies stay small
 _ROUNDING = 1e-10  # a column varies if its scatter is above this share of its sum of squares
+
+
+FIT: tuple[Split, ...] = ("train",)
+"""The splits that are fitted on as long as something has still to be chosen."""
+REFIT: tuple[Split, ...] = ("train", "val")
+"""Those that are fitted on once everything is chosen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +98,17 @@ class RowSums:
     gram_DD: NDArray[np.float64]
 
 
-def sum_rows(rows: DatasetRows, space: FeatureSpace) -> RowSums:
-    """Sum the labelled plain training rows of a dataset whose label covers a union view."""
+def sum_rows(rows: DatasetRows, space: FeatureSpace, *, splits: Sequence[Split] = FIT) -> RowSums:
+    """Sum the labelled plain rows of a dataset whose label covers a union view.
+
+    Args:
+        rows: of one dataset.
+        space: what is summed.
+        splits: whose rows; training rows by default.
+    """
     share_KV = label_shares(rows, space.views)
-    kept_N = is_scored(rows, "train") & (share_KV.sum(axis=1) > 0)[rows.label_N]
+    kept_N = np.any([is_scored(rows, split) for split in splits], axis=0)
+    kept_N &= (share_KV.sum(axis=1) > 0)[rows.label_N]
     kept, seen_D = select_rows(rows, kept_N), space.spread(rows.available)
     sum_KD = np.zeros((len(rows.labels), len(seen_D)))
     gram_DD = np.zeros((len(seen_D), len(seen_D)))
@@ -117,24 +131,39 @@ def space_of(joined: JoinedRows) -> FeatureSpace:
     return FeatureSpace(joined.blocks, is_projected=bool(joined.statistics))
 
 
-def sum_datasets(joined: JoinedRows, space: FeatureSpace) -> list[RowSums]:
+def sum_datasets(
+    joined: JoinedRows, space: FeatureSpace, *, splits: Sequence[Split] = FIT
+) -> list[RowSums]:
     """The sums of every dataset, by its rows or by its statistics."""
     return [
-        *(sum_rows(rows, space) for rows in joined.datasets),
-        *(sum_statistics(export, space) for export in joined.statistics),
+        *(sum_rows(rows, space, splits=splits) for rows in joined.datasets),
+        *(sum_statistics(export, space, splits=splits) for export in joined.statistics),
     ]
 
 
-def sum_statistics(export: StatisticsExport, space: FeatureSpace) -> RowSums:
-    """The sums that the training rows behind statistics have, up to the shrinkage.
+def sum_statistics(
+    export: StatisticsExport, space: FeatureSpace, *, splits: Sequence[Split] = FIT
+) -> RowSums:
+    """The sums that the rows behind statistics have, up to the shrinkage.
 
     Args:
         export: statistics of a dataset.
         space: of projected features.
+        splits: whose rows; training rows by default.
     """
     assert space.is_projected
+    parts = [_sum_part(export, space, PARTS.index(split)) for split in splits]
+    return replace(
+        parts[0],
+        num_V=np.sum([part.num_V for part in parts], axis=0),
+        sum_VD=np.sum([part.sum_VD for part in parts], axis=0),
+        gram_DD=np.sum([part.gram_DD for part in parts], axis=0),
+    )
+
+
+def _sum_part(export: StatisticsExport, space: FeatureSpace, part: int) -> RowSums:
     card, moments = export.card, export.moments
-    num_K = moments.num_frames_SK[0].astype(np.float64)
+    num_K = moments.num_frames_SK[part].astype(np.float64)
     widths = [projected_width(block) for block in card.blocks]
     source, target = [], []
     for block, start, width in zip(card.blocks, np.cumsum([0, *widths]), widths, strict=False):
@@ -143,8 +172,8 @@ def sum_statistics(export: StatisticsExport, space: FeatureSpace) -> RowSums:
             source.append(np.arange(start, start + width))
             target.append(np.arange(first, first + width))
     source_P, target_P = np.concatenate(source), np.concatenate(target)
-    mean_KP = moments.mean_SKM[0][:, source_P]
-    gram_PP = num_K.sum() * moments.covariance_SMM[0][np.ix_(source_P, source_P)]
+    mean_KP = moments.mean_SKM[part][:, source_P]
+    gram_PP = num_K.sum() * moments.covariance_SMM[part][np.ix_(source_P, source_P)]
     gram_PP += (mean_KP * num_K[:, None]).T @ mean_KP
     gram_DD = np.zeros((sum(space.widths), sum(space.widths)))
     gram_DD[np.ix_(target_P, target_P)] = gram_PP

@@ -7,6 +7,7 @@ validation state kept. Departures: the loss is the marginal one for labels that 
 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 
@@ -140,10 +141,11 @@ def train_fusions(
         )
         known = _known(joined, homes or {}, recall=settings.known_recall)
         trained: dict[FusionVariant, TrainedFusion] = {}
+        learnt: dict[FusionVariant, _Learnt] = {}
         for variant in settings.variants:
-            fusion, reached = _LEARNERS[variant](lesson)
+            learnt[variant] = _LEARNERS[variant](lesson, learnt)
             trained[variant] = _finish(
-                fusion, reached, whole, known, settings=settings, provenance=provenance
+                learnt[variant], whole, known, settings=settings, provenance=provenance
             )
     finally:
         torch.set_num_threads(num_threads)
@@ -167,13 +169,14 @@ class _Known:
 
 
 def _known(joined: JoinedRows, homes: Mapping[str, Collection[str]], *, recall: float) -> _Known:
-    """Fitted on rows alone: draws from statistics have no features as the experts give them."""
+    """Fitted on rows alone: draws from statistics have no features as the experts give them.
+
+    A dataset told of by statistics would be foreign to its own site, so that one refuses nothing.
+    """
     novelty = fit_novelty(joined, homes)
-    return _Known(
-        novelty,
-        carried_by(novelty, joined),
-        site_rejections(novelty, joined.datasets, recall=recall),
-    )
+    rejections = site_rejections(novelty, joined.datasets, recall=recall)
+    unmeasured = {export.card.site: Rejection(0.0) for export in joined.statistics}
+    return _Known(novelty, carried_by(novelty, joined), rejections | unmeasured)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -198,11 +201,35 @@ class _Lesson:
     warm_start: FusionModel | None
 
 
-_Reached = tuple[tuple[float, float], tuple[float, ...]]
-"""Validation macro score and certainty of what is kept, and the macro score after each epoch."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Learnt:
+    """A variant after learning.
+
+    Args:
+        fusion: to be served.
+        judged: the same before it saw a validation row.
+        reached: validation macro score and certainty of ``judged``.
+        curve: its macro score after each epoch.
+    """
+
+    fusion: FusionModel
+    judged: FusionModel
+    reached: tuple[float, float]
+    curve: tuple[float, ...]
 
 
-def _learn_score(lesson: _Lesson, *, variant: FusionVariant) -> tuple[ScoreFusion, _Reached]:
+_Before = Mapping[FusionVariant, _Learnt]
+"""The variants learnt before this one, of the same lesson."""
+
+
+def _learn_score(lesson: _Lesson, _: _Before, *, variant: FusionVariant) -> _Learnt:
+    fusion, (reached, curve) = _train_score(lesson, variant)
+    return _Learnt(fusion, fusion, reached, curve)
+
+
+def _train_score(
+    lesson: _Lesson, variant: FusionVariant
+) -> tuple[ScoreFusion, tuple[tuple[float, float], tuple[float, ...]]]:
     fusion = ScoreFusion(lesson.seen_blocks, variant, seed=lesson.settings.seed)
     fit_scales(fusion, lesson.rows)
     if lesson.warm_start is not None:
@@ -219,23 +246,29 @@ def _learn_score(lesson: _Lesson, *, variant: FusionVariant) -> tuple[ScoreFusio
     return fusion, reached
 
 
-def _learn_ridge(lesson: _Lesson) -> tuple[FusionModel, _Reached]:
+def _learn_ridge(lesson: _Lesson, _: _Before) -> _Learnt:
     balance = lesson.settings.balance_datasets
-    fusion = fit_union_head(lesson.told, lesson.held_out, balance=balance)
-    fitted = _validate(fusion, lesson.held_out)
-    return fusion, (fitted, (fitted[0],))
+    judged = fit_union_head(lesson.told, lesson.held_out, balance=balance)
+    final = fit_union_head(lesson.told, lesson.held_out, balance=balance, is_final=True)
+    reached = _validate(judged, lesson.held_out)
+    return _Learnt(final, judged, reached, (reached[0],))
 
 
-def _learn_blend(lesson: _Lesson) -> tuple[FusionModel, _Reached]:
+def _learn_blend(lesson: _Lesson, before: _Before) -> _Learnt:
+    """Of the sum that was trained already, where it was: it would come out the same again."""
     balance = lesson.settings.balance_datasets
     head = fit_blend_head(lesson.told, lesson.held_out, balance=balance)  # refuses bad features
-    score, _ = _learn_score(lesson, variant="sum")
-    fusion = fit_blend(score, head, lesson.held_out)
-    fitted = _validate(fusion, lesson.held_out)
-    return fusion, (fitted, (fitted[0],))
+    score = before["sum"].fusion if "sum" in before else _train_score(lesson, "sum")[0]
+    assert isinstance(score, ScoreFusion)
+    judged = fit_blend(score, head, lesson.held_out)
+    reached = _validate(judged, lesson.held_out)
+    final = deepcopy(judged)
+    again = fit_blend_head(lesson.told, lesson.held_out, balance=balance, is_final=True)
+    copy_shared(again, final)
+    return _Learnt(final, judged, reached, (reached[0],))
 
 
-_LEARNERS: dict[FusionVariant, Callable[[_Lesson], tuple[FusionModel, _Reached]]] = {
+_LEARNERS: dict[FusionVariant, Callable[[_Lesson, _Before], _Learnt]] = {
     "sum": partial(_learn_score, variant="sum"),
     "attention": partial(_learn_score, variant="attention"),
     "discrepancy": partial(_learn_score, variant="discrepancy"),
@@ -319,8 +352,7 @@ def _state(fusion: ScoreFusion) -> dict[str, Tensor]:
 
 
 def _finish(
-    fusion: FusionModel,
-    reached: tuple[tuple[float, float], tuple[float, ...]],
+    learnt: _Learnt,
     joined: JoinedRows,
     known: _Known,
     *,
@@ -328,9 +360,10 @@ def _finish(
     provenance: Provenance,
 ) -> TrainedFusion:
     """Pack the weights and write the card."""
+    fusion = learnt.fusion
     weights = fusion_to_bytes(fusion, known.novelty)
     sha256 = sha256_hex(weights)
-    (best, certainty), curve = reached
+    best, certainty = learnt.reached
     card = FusionCard(
         id=f"fusion-{sha256[:12]}",
         variant=fusion.variant,
@@ -348,10 +381,14 @@ def _finish(
             name: ",".join(value) if isinstance(value, list) else value
             for name, value in dump_settings(settings).items()
         },
-        metrics={"val_macro_f1": best, "val_certainty": certainty, "epochs": float(len(curve))},
-        abstain_below=abstain_threshold(fusion, joined.datasets, settings.abstain_quantile),
+        metrics={
+            "val_macro_f1": best,
+            "val_certainty": certainty,
+            "epochs": float(len(learnt.curve)),
+        },
+        abstain_below=abstain_threshold(learnt.judged, joined.datasets, settings.abstain_quantile),
         created=provenance.created,
         carries=known.carries,
         rejections=known.rejections,
     )
-    return TrainedFusion(card, weights, fusion, best, certainty, curve)
+    return TrainedFusion(card, weights, fusion, best, certainty, learnt.curve)

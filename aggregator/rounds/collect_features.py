@@ -64,8 +64,11 @@ def _missing(current: Round, roll: Roll, experts: Sequence[str]) -> dict[str, tu
         if row.site not in roll.offers or not {"rows", STATISTICS}.intersection(row.artefacts):
             continue
         name = f"{row.site}/{row.dataset}"
-        lacking = current.centre.bank.lacks({name: row.hash}, experts).get(name, ())
-        asked = lacking if "rows" in row.artefacts else (STATISTICS,) * bool(lacking)
+        bank, content = current.centre.bank, {name: row.hash}
+        if "rows" in row.artefacts:  # also where statistics came before the policy let rows go
+            asked = bank.lacks_rows(content, experts).get(name, ())
+        else:
+            asked = (STATISTICS,) if bank.lacks(content, experts) else ()
         pairs = tuple((row.dataset, expert) for expert in asked)
         if pairs:
             wanted[row.site] = wanted.get(row.site, ()) + pairs

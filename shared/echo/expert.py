@@ -101,8 +101,8 @@ class FusionCard:
             ``missing``: none.
         abstain_below: a verdict whose highest probability is lower abstains.
         carries: what stands in the weights of which dataset; they must go when it is withdrawn.
-        rejections: site -> thresholds of what was not seen before; those of the strictest other
-            site hold for a site without.
+        rejections: site -> thresholds of what was not seen before, 0 for one that sent
+            statistics of a dataset; those of the strictest other site hold for a site without.
     """
 
     id: str

@@ -40,6 +40,7 @@ class ExportCard:
             export of version 1, rules nothing out.
         never_images: views that the site never images.
         folds: view -> the label of this vocabulary under which the site records it.
+        minimum_patients: nothing may be told of fewer, by the site's policy when the rows left.
     """
 
     id: str
@@ -60,6 +61,7 @@ class ExportCard:
     annotated: tuple[str, ...] = ()
     never_images: tuple[str, ...] = ()
     folds: Mapping[str, str] = field(default_factory=dict)
+    minimum_patients: int = 1
     level: Literal["rows"] = "rows"
     version: int = EXPORT_VERSION
 

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SHRINKAGE = 0.01  # of correlations; of 0 to 1 about the best on validation rows of phantom banks
+_SAME_PLACE = 1e-6  # deviations; means are apart by more
 _ROUNDING = 1e-10  # a column or direction varies if it is above this share of the largest
 
 
@@ -38,6 +39,29 @@ def whitening_of(covariance_DD: NDArray[np.float64]) -> NDArray[np.float64]:
     narrowing_D = np.where(wide_D, 1.0 / np.sqrt(np.where(wide_D, value_D, 1.0)), 0.0)
     whitening_DD: NDArray[np.float64] = scale_D[:, None] * vector_DD * narrowing_D
     return whitening_DD
+
+
+def whitening_along(
+    covariance_DD: NDArray[np.float64], axes_DR: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The whitening (D, R) of a covariance along some axes, and of nothing else."""
+    whitening_DR: NDArray[np.float64] = axes_DR @ whitening_of(axes_DR.T @ covariance_DD @ axes_DR)
+    return whitening_DR
+
+
+def axes_between(
+    apart_HD: NDArray[np.float64], within_DD: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Fisher's discriminants (D, R): along them lies all in which means about their mean differ.
+
+    Args:
+        apart_HD: the means.
+        within_DD: covariance of what the means are of.
+    """
+    whitening_DD = whitening_of(within_DD)
+    _, length_H, axis_HD = np.linalg.svd(apart_HD @ whitening_DD, full_matrices=False)
+    axes_DR: NDArray[np.float64] = whitening_DD @ axis_HD[length_H > _SAME_PLACE].T
+    return axes_DR
 
 
 def whitening(centred_ND: NDArray[np.float64], shrinkage: float = SHRINKAGE) -> NDArray[np.float64]:

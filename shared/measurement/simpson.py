@@ -49,8 +49,9 @@ def disks_from_base(points_P2: Points, apex: int, num_disks: int) -> Stack:
     """Disks parallel to the base line, up to the point farthest from it.
 
     A slanted base fills them where disks across the axis are cut short (after Kim et al.,
-    Ultrasound Med Biol 2022;48:2476; the formula is ours). A height h at slant t takes L = h / cos t
-    of the axis; disks with diameters a, b that slant by t, u hold pi/4 a b cos t cos u per mm of L.
+    Ultrasound Med Biol 2022;48:2476; the formula is ours). A height h at slant t takes
+    L = h / cos t of the axis; disks with diameters a, b that slant by t, u hold
+    pi/4 a b cos t cos u per mm of L.
     """
     base = points_P2[-1] - points_P2[0]
     along = base / np.hypot(*base)

@@ -9,3 +9,13 @@ BACKBONES: Registry[type] = Registry(
     },
 )
 """name -> network class taking (num_classes, in_chans)."""
+
+SEGMENTERS: Registry[type] = Registry(
+    "segmenter",
+    {
+        "unet": "shared.models.unet:UNet",
+        "contour_net": "shared.models.contour_net:ContourNet",
+    },
+)
+"""name -> network class taking (num_outputs, in_chans, width=, depth=): structures of a mask, or
+landmarks of a contour."""

@@ -5,7 +5,8 @@ of views) under one covariance, in the coordinates of each expert (its features,
 root and length, and its evidence by layer) and in those of all experts' opinions together
 (evidence and logits). What is kept are means over at least ``MIN_PATIENTS`` patients and shrunk
 covariances; an expert that did not see a frame is left out by dropping its coordinates, which is
-what integrating a Gaussian over them gives.
+what integrating a Gaussian over them gives. In an expert's coordinates distances are taken once
+more along the axes on which the known datasets' means lie apart, for there scanners differ.
 
 References: Lee et al. 2018 (arXiv 1807.03888) for the distance, Ren et al. 2021 (arXiv 2106.09022)
 for holding it against all rows together. Departures: one covariance per dataset; distances enter
@@ -22,13 +23,14 @@ from scipy.special import expit
 
 from shared.echo.expert import Block
 from shared.errors import Code, EchoFedError
-from shared.evidence.gaussian import squared_distances, whitening_of
+from shared.evidence.gaussian import axes_between, squared_distances, whitening_along
 
 Array = NDArray[np.float64]
 Arrays = Sequence[NDArray[np.floating]]
 PREFIX = "novelty/"
 """Tensors of a fusion's weights file under this name are its novelty's."""
 _BACKGROUND = 0.5  # 1 would give nearly the same value to everything far away
+_BETWEEN = 0.5  # 1 tells scanners a little better, and unseen views of a known scanner worse
 _EPSILON = 1e-3  # a discrepancy of less than this is none
 
 
@@ -59,15 +61,33 @@ class Home:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Part:
-    """A group's coordinates that are at hand, for one home, and the background beside it."""
+    """A group's coordinates that are at hand, for one home, and the background beside it.
+
+    A whitening (D, R) measures along R axes of them.
+    """
 
     group: int
     kept: NDArray[np.bool_]
     weight: float
     means_KD: Array
-    whitening_DD: Array
-    background_mean_D: Array
-    background_whitening_DD: Array
+    whitening_DR: Array
+    background: "_Background"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Background:
+    """All known datasets together in a group's coordinates, each weighing the same.
+
+    Args:
+        share: of the group's weight.
+        axes_DR: along which distances are taken.
+        whitening_DR: of the covariance of all, along them.
+    """
+
+    share: float
+    axes_DR: Array
+    mean_D: Array
+    whitening_DR: Array
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,7 +135,7 @@ class Novelty:
         known = [home for home in self.homes if home.dataset not in without]
         seen_E = np.array(available or [True] * len(self.blocks))
         columns = _experts_of_columns(self.blocks)
-        backgrounds: dict[tuple[int, bytes], tuple[Array, Array]] = {}
+        backgrounds: dict[tuple[int, bytes], tuple[_Background, ...]] = {}
         by_home = [_parts(home, known, seen_E, columns, backgrounds) for home in known]
         usable = tuple(parts for parts in by_home if parts)
         return Scorer(self.blocks, usable) if usable else None
@@ -228,7 +248,7 @@ def _parts(
     known: Sequence[Home],
     available_E: NDArray[np.bool_],
     columns: Sequence[NDArray[np.int64]],
-    backgrounds: dict[tuple[int, bytes], tuple[Array, Array]],
+    backgrounds: dict[tuple[int, bytes], tuple[_Background, ...]],
 ) -> tuple[_Part, ...]:
     """The groups of a home whose experts saw both the home and the frames."""
     seen_E = np.array(home.available) & available_E
@@ -238,21 +258,22 @@ def _parts(
         kept = seen_E[experts_D]
         if not kept.any():
             continue
-        key = place, kept.tobytes()
+        key = place, seen_E.tobytes()  # which homes are complete, not only which columns count
         if key not in backgrounds:
-            backgrounds[key] = _background(known, place, kept, seen_E)
-        window = np.ix_(kept, kept)
-        parts.append(
+            backgrounds[key] = _backgrounds(known, place, kept, seen_E)
+        weight = 1.0 if place == len(seen_E) else 1.0 / num
+        within_DD = group.covariance_DD[np.ix_(kept, kept)]
+        parts += [
             _Part(
                 group=place,
                 kept=kept,
-                weight=1.0 if place == len(seen_E) else 1.0 / num,
+                weight=background.share * weight,
                 means_KD=group.means_KD[:, kept],
-                whitening_DD=whitening_of(group.covariance_DD[window]),
-                background_mean_D=backgrounds[key][0],
-                background_whitening_DD=backgrounds[key][1],
+                whitening_DR=whitening_along(within_DD, background.axes_DR),
+                background=background,
             )
-        )
+            for background in backgrounds[key]
+        ]
     return tuple(parts)
 
 
@@ -264,35 +285,41 @@ def _whole(home: Home, place: int) -> tuple[Array, Array]:
     return mean_D, group.covariance_DD + (apart_KD.T * home.share_K) @ apart_KD
 
 
-def _background(
+def _backgrounds(
     known: Sequence[Home], place: int, kept: NDArray[np.bool_], seen_E: NDArray[np.bool_]
-) -> tuple[Array, Array]:
-    """Mean and whitening of all datasets together, each weighing the same."""
+) -> tuple[_Background, ...]:
+    """That of all coordinates and, for an expert's own, that along the axes between datasets."""
     complete = [home for home in known if not (seen_E & ~np.array(home.available)).any()]
     whole = [_whole(home, place) for home in complete]
     means_HD = np.stack([mean_D[kept] for mean_D, _ in whole])
-    within_DD = np.mean([covariance_DD for _, covariance_DD in whole], axis=0)
+    within_DD = np.mean([covariance_DD for _, covariance_DD in whole], axis=0)[np.ix_(kept, kept)]
     mean_D = means_HD.mean(axis=0)
     apart_HD = means_HD - mean_D
-    covariance_DD = within_DD[np.ix_(kept, kept)] + apart_HD.T @ apart_HD / len(whole)
-    return mean_D, whitening_of(covariance_DD)
+    covariance_DD = within_DD + apart_HD.T @ apart_HD / len(whole)
+    axes = [(1.0, np.eye(len(mean_D)))]
+    between_DR = axes_between(apart_HD, within_DD)
+    if place < len(seen_E) and between_DR.shape[1]:
+        axes.append((_BETWEEN, between_DR))
+    return tuple(
+        _Background(share, axes_DR, mean_D, whitening_along(covariance_DD, axes_DR))
+        for share, axes_DR in axes
+    )
 
 
 def _told(part: _Part, groups: Sequence[Array]) -> Array:
     """What one group says of every class of a home (N, K)."""
-    near_NK = _spread(groups, part, part.means_KD, part.whitening_DD)
-    background_N1 = _spread(
-        groups, part, part.background_mean_D[None], part.background_whitening_DD
-    )
+    rows_ND = groups[part.group][:, part.kept]
+    back = part.background
+    near_NK = _spread(rows_ND, part.means_KD, part.whitening_DR)
+    background_N1 = _spread(rows_ND, back.mean_D[None], back.whitening_DR)
     told_NK: Array = _BACKGROUND * background_N1 - near_NK
     return told_NK
 
 
-def _spread(groups: Sequence[Array], part: _Part, means_KD: Array, whitening_DD: Array) -> Array:
-    """log(1 + d^2 / D) of each row from each mean (N, K)."""
-    width = max(int(np.any(whitening_DD, axis=1).sum()), 1)
-    rows_ND = groups[part.group][:, part.kept]
-    spread_NK: Array = np.log1p(squared_distances(rows_ND, means_KD, whitening_DD) / width)
+def _spread(rows_ND: Array, means_KD: Array, whitening_DR: Array) -> Array:
+    """log(1 + d^2 / R) of each row from each mean (N, K)."""
+    width = max(int(np.any(whitening_DR, axis=0).sum()), 1)
+    spread_NK: Array = np.log1p(squared_distances(rows_ND, means_KD, whitening_DR) / width)
     return spread_NK
 
 

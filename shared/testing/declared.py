@@ -53,7 +53,7 @@ _EXPORT_CARD = {
     **dict.fromkeys(("id", "site", "dataset", "dataset_hash", "origin", "expert"), str),
     **dict.fromkeys(("expert_sha256", "created", "level"), str),
     **dict.fromkeys(("num_rows", "feature_width", "num_evidence"), int),
-    **dict.fromkeys(("policy_version", "version"), int),
+    **dict.fromkeys(("policy_version", "version", "minimum_patients"), int),
     **dict.fromkeys(("labels", "views", "annotated", "never_images"), _TEXTS),
     "label_views": [_TEXTS],
     "folds": {"*": str},

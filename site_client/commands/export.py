@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from shared.console import emit, progress, table
-from shared.errors import EchoFedError
+from shared.errors import Code, EchoFedError
 from shared.log import set_up_log
 from site_client.commands.options import CONFIG_FILE, ConfigOption, JsonOption, choose_datasets
 
 if TYPE_CHECKING:
+    from shared.echo.expert import ExpertCard
     from site_client.rounds.desk import Desk
 
 
@@ -70,34 +71,53 @@ def _own_experts(desk: "Desk", folder: Path) -> tuple[dict[str, int], list[dict[
 def _features(
     desk: "Desk", datasets: tuple[str, ...], experts: Path, folder: Path
 ) -> tuple[dict[str, int], list[dict[str, Any]]]:
-    from shared.echo.expert import CARD_FILE, expert_document, load_expert
+    """Rows by expert, or the statistics of all where the policy lets nothing else go."""
+    from shared.echo.statistics import STATISTICS
     from shared.files import write_bytes
-    from shared.payload import Payload
-    from site_client.rounds.desk import keep_experts
-    from site_client.rounds.features import release_features
+    from site_client.rounds.features import release_features, release_statistics
 
-    found = [load_expert(path.parent) for path in sorted(experts.glob(f"*/{CARD_FILE}"))]
-    body = {"cards": [expert_document(card) for card, _ in found]}
-    cards = {
-        card.id: card
-        for card in keep_experts(desk, Payload(body, {card.id: data for card, data in found}))
-    }
+    cards = _keep(desk, experts)
+    wanted = [
+        (name, expert)
+        for name in datasets
+        for expert in ((STATISTICS,) if desk.egress.tells_by_statistics(name) else cards)
+    ]
     done: dict[str, int] = {}
     refused: list[dict[str, Any]] = []
     with ExitStack() as stack:
-        advance = stack.enter_context(progress("extract", len(datasets) * len(cards)))
-        for name in datasets:
-            for expert in cards:
-                advance(1, f"{name} by {expert}")
-                try:
+        advance = stack.enter_context(progress("extract", len(wanted)))
+        for name, expert in wanted:
+            advance(1, f"{name} by {expert}")
+            try:
+                if expert == STATISTICS:
+                    data = release_statistics(desk, name, cards, tuple(cards))
+                else:
                     data = release_features(desk, name, cards, expert, asked=tuple(cards))
-                except EchoFedError as error:
-                    refused.append(_refusal(f"{name} by {expert}", error))
-                    continue
-                file = f"{desk.site}-{name}-{expert}.safetensors"
-                write_bytes(folder / file, data)
-                done[file] = len(data)
+            except EchoFedError as error:
+                refused.append(_refusal(f"{name} by {expert}", error))
+                continue
+            file = f"{desk.site}-{name}-{expert}.safetensors"
+            write_bytes(folder / file, data)
+            done[file] = len(data)
     return done, refused
+
+
+def _keep(desk: "Desk", experts: Path) -> dict[str, "ExpertCard"]:
+    """Everybody's experts, as a folder brings them, stored at this site."""
+    from shared.echo.expert import CARD_FILE, expert_document, load_expert
+    from shared.payload import Payload
+    from site_client.rounds.desk import keep_experts
+
+    found = [load_expert(path.parent) for path in sorted(experts.glob(f"*/{CARD_FILE}"))]
+    if not found:
+        raise EchoFedError(
+            Code.EXPERT_UNKNOWN,
+            "the folder of everybody's experts holds none",
+            "give --experts the folder in which there is one folder for each expert",
+        )
+    body = {"cards": [expert_document(card) for card, _ in found]}
+    weights = {card.id: data for card, data in found}
+    return {card.id: card for card in keep_experts(desk, Payload(body, weights))}
 
 
 def _refusal(subject: str, error: EchoFedError) -> dict[str, Any]:

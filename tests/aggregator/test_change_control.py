@@ -26,6 +26,7 @@ from shared.files import sha256_hex
 from shared.metrics import score_labels
 from shared.models.fusion_weights import build_fusion, fusion_to_bytes
 from shared.testing.exports import GaussianWorld
+from site_client.condense import condense
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 VIEWS = {"north": ["A4C", "A2C", "PLAX"], "south": ["A4C", "PLAX", "A3C"]}
@@ -255,6 +256,18 @@ def test_a_site_that_sees_a_loss_keeps_a_candidate_back(centre: Centre) -> None:
     assert verdicts(made.findings)["north/north-echo", "recall A4C"] == "holds"
     assert verdicts(made.findings, "site")["north/north-echo", "recall A4C"] == "misses"
     assert refusal(centre, spoilt).code is Code.CHANGE_REFUSED
+
+
+def test_a_dataset_without_rows_here_is_judged_by_its_site(centre: Centre) -> None:
+    plan(centre, uncertain="refuse")
+    good, _ = fusions(centre)
+    going = {e.sha256 for e in centre.bank.entries() if e.card.site == "north"}
+    centre.bank.remove(going)
+    told = condense([WORLD.export("north", one) for one in VIEWS], minimum=2, created=iso(NOW))
+    centre.bank.statistics.add(told.to_bytes(), WORLD.experts(), now=NOW)
+    assert "any figure of north/north-echo" in assess(centre, good).refused[0]
+    tell(centre, good, 40, WORLD.content_hash("north"))
+    assert assess(centre, good).refused == ()
 
 
 def test_a_site_whose_content_changed_compares_with_nothing(centre: Centre) -> None:

@@ -73,6 +73,14 @@ def test_an_expert_that_statistics_do_not_tell_of_is_lacking(bank: FeatureBank) 
     assert bank.experts() == frozenset(IDS[:2])
 
 
+def test_what_only_the_statistics_that_are_not_taken_tell_of_is_lacking(bank: FeatureBank) -> None:
+    add_rows(bank, "south", "north", "south", "east")
+    add_rows(bank, "north", "east")
+    add(bank, condensed("north", "north", "south"))
+    assert bank.lacks(bank.latest(), IDS) == bank.join(IDS).missing == {NAME: (IDS[2],)}
+    assert bank.lacks_rows(bank.latest(), IDS) == {NAME: tuple(IDS[:2])}
+
+
 def test_removed_statistics_leave_no_file(bank: FeatureBank) -> None:
     add_rows(bank, "south", "south")
     going = add(bank, condensed("north", "north"))

@@ -29,6 +29,7 @@ from shared.errors import Code, EchoFedError
 from shared.files import arrays_from_bytes, sha256_hex, write_bytes
 from shared.ledger import Ledger
 from shared.testing.exports import GaussianWorld
+from site_client.condense import condense
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 WORLD = GaussianWorld(
@@ -166,6 +167,17 @@ def test_what_a_fusion_carries_of_the_dataset_goes_with_it(
     assert (mine[0].carries, mine[1]) == (theirs[0].carries, theirs[1])
     assert not any("east" in name for name in arrays_from_bytes(mine[1])[0])
     assert before.weights_sha256 in report["certificate"]["purged_fusions"].values()
+
+
+def test_a_fusion_of_statistics_alone_goes_with_one_of_its_experts(centre: Centre) -> None:
+    sites = ("north", "east", "south")
+    centre.bank.remove({entry.sha256 for entry in centre.bank.entries()})
+    for site in ("north", "south"):
+        told = condense([WORLD.export(site, one) for one in sites], minimum=2, created=iso(NOW))
+        centre.bank.statistics.add(told.to_bytes(), WORLD.experts(), now=NOW)
+    fused = fuse(centre, choose(centre, ()), clock=lambda: NOW)
+    assert EAST not in fused.datasets
+    assert fused.id in {one.fusion for one in find_impact(centre, EAST).fusions}
 
 
 def test_rows_files_and_figures_of_the_dataset_are_gone(centre: Centre) -> None:

@@ -27,6 +27,7 @@ from aggregator.fusion.fit import fit_union_head
 from aggregator.fusion.rows import held_out_rows
 from aggregator.fusion.train import Provenance, train_fusions
 from aggregator.settings import FusionSettings
+from shared.echo.label_sets import possible_views
 from shared.metrics import by_clip, calibration, vocabulary_log_probabilities
 from shared.models.fused import union_views
 from shared.models.fusion_weights import FusionModel
@@ -131,7 +132,7 @@ def _figures(told: Told, tests: Sequence[DatasetRows], views: Sequence[str]) -> 
         scores.append(score_rows(rows, told_NV, views))
         told_MV, label_M = by_clip(told_NV, rows.label_N, rows.clip_N)
         told_MK = vocabulary_log_probabilities(
-            log_softmax(told_MV, axis=1), views, rows.label_views
+            log_softmax(told_MV, axis=1), possible_views(rows, views)
         )
         losses.append(-told_MK[np.arange(len(label_M)), label_M].mean())
         highest.append(np.exp(told_MK.max(axis=1)))

@@ -34,6 +34,7 @@ from aggregator.fusion.novelty import fit_novelty, score_clips, site_rejections
 from aggregator.fusion.rows import held_out_rows
 from aggregator.fusion.scorecard import KINDS, Kind, scorecard, separation
 from shared.echo.expert import Rejection, load_expert
+from shared.echo.label_sets import possible_views
 from shared.metrics import by_clip, vocabulary_log_probabilities
 from shared.models.fused import union_views
 from shared.models.novelty import Novelty
@@ -219,7 +220,7 @@ def _tell(
     told_NV = np.maximum(fuse_rows(fusion, test).log_probabilities_NV, -1e3)
     told_MV, label_M = by_clip(told_NV, test.label_N, test.clip_N)
     told_MV = log_softmax(told_MV, axis=1)
-    told_MK = vocabulary_log_probabilities(told_MV, fusion.views, test.label_views)
+    told_MK = vocabulary_log_probabilities(told_MV, possible_views(test, fusion.views))
     return {
         "score": scorer.score(test.features, test.logits, test.evidence),
         "clip score": near_M,

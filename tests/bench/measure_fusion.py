@@ -63,7 +63,7 @@ def _measure(centre: Centre, joined: JoinedRows) -> Iterator[tuple[str, float, f
     """Method, macro-F1 (mean over datasets, clips), CPU seconds to train on one thread."""
     settings = centre.settings.fusion
     fusions, seconds = {}, {}
-    for variant in ("sum", "attention", "discrepancy", "ridge"):
+    for variant in ("sum", "attention", "discrepancy", "ridge", "blend"):
         begun = time.process_time()
         alone = settings.model_copy(update={"variants": (variant,), "serve": "best", "threads": 1})
         fusions[variant] = train_fusions(joined, alone, Provenance("")).best.fusion

@@ -23,6 +23,7 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from shared.echo.expert import load_expert
+from shared.echo.label_sets import possible_views
 from shared.metrics import by_clip, score_labels, vocabulary_log_probabilities
 from shared.models.backbone import build_expert, load_weights, unpack_tensors
 from shared.models.expert import FrozenExpert
@@ -277,7 +278,7 @@ def _score(model: nn.Module, frames: FrameSet, views: tuple[str, ...]) -> tuple[
     logits_NC = torch.cat([model(batch) for batch in plain_batches(frames, 64)])
     told_NC = torch.log_softmax(logits_NC.double(), dim=1).numpy()
     words = frames.vocabularies[0]
-    told_NK = vocabulary_log_probabilities(told_NC, views, words.label_views)
+    told_NK = vocabulary_log_probabilities(told_NC, possible_views(words, views))
     told_MK, label_M = by_clip(told_NK, frames.label_N, frames.clip_N)
     return (
         score_labels(told_NK, frames.label_N, words.labels).macro_f1,

@@ -87,6 +87,7 @@ def test_labels_of_too_few_patients_stay_at_the_site(
     kept = read_export(egress.release_export(export, few))
     assert set(kept.label_N.tolist()) == {0}
     assert kept.card.num_rows == int((feature_export.label_N == 0).sum())
+    assert kept.card.minimum_patients == CONSENT.minimum_patients_per_view
     assert egress.release_description(few)["patients"] == {"4CH": 18, "2CH": None}
 
 
@@ -110,7 +111,7 @@ def test_the_record_of_other_views_leaves_in_words_of_the_ontology_alone(
         feature_export.card, annotated=("A4C-full",), never_images=("SSN",), folds={"A5C": "4CH"}
     )
     sent = read_export(egress.release_export(replace(feature_export, card=card), manifest))
-    assert sent.card == card
+    assert sent.card == replace(card, minimum_patients=CONSENT.minimum_patients_per_view)
     for changes in (
         {"annotated": ("DOE^JANE",)},
         {"never_images": ("DOE^JANE",)},

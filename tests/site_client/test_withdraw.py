@@ -120,6 +120,12 @@ def test_experts_with_their_children_fusions_and_exports_go_and_the_clips_stay(
     assert files_of(store.root / "datasets") == clips
 
 
+def test_a_fusion_that_learned_from_its_statistics_goes_too(store: SiteStore) -> None:
+    by_two = "north-demo-0123abcd-4567abcd-89ababcd"
+    add_fusion(store, "with-statistics", ("south-demo",), (by_two,))
+    assert "with-statistics" in take_back(store)["fusions"]
+
+
 def test_from_then_on_nothing_of_it_leaves_and_the_centre_is_told(store: SiteStore) -> None:
     take_back(store)
     ledger = Ledger(store.ledger_path)

@@ -50,6 +50,20 @@ def test_its_sum_is_the_sum_that_is_trained_alone(trials: FusionTrials) -> None:
     assert all((inside[name] == weight).all() for name, weight in alone.items())
 
 
+def test_the_sum_is_trained_once_and_a_blend_alone_is_the_same(joined: JoinedRows) -> None:
+    brief = QUICK.model_copy(update={"epochs": 2})
+    told: list[tuple[str, int]] = []
+    both = train_fusions(
+        joined,
+        brief.model_copy(update={"variants": ("sum", "blend")}),
+        Provenance(""),
+        progress=lambda variant, epoch, _: told.append((variant, epoch)),
+    )
+    alone = train_fusions(joined, brief.model_copy(update={"variants": ("blend",)}), Provenance(""))
+    assert told == [("sum", 1), ("sum", 2)]
+    assert alone.by_variant["blend"].weights == both.by_variant["blend"].weights
+
+
 def test_its_id_scores_are_those_of_competence(trials: FusionTrials, joined: JoinedRows) -> None:
     ridge = fit_union_head(joined, held_out_rows(joined), balance=True)
     for rows in joined.datasets:

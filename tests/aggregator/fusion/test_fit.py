@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from aggregator.feature_bank import JoinedRows, select_rows
-from aggregator.fusion.analytic import choose_head, fit_ridge
+from aggregator.feature_bank import DatasetRows, JoinedRows, select_rows
+from aggregator.fusion.analytic import RIDGES, choose_head, fit_ridge
 from aggregator.fusion.evaluate import fuse_rows, is_scored, macro_score, score_rows
 from aggregator.fusion.fit import fit_competence, fit_union_head
 from aggregator.fusion.rows import held_out_rows
@@ -75,3 +75,32 @@ def test_a_new_dataset_does_not_make_old_ones_worse(
     old = replace(four, datasets=four.datasets[:3])
     # 90 test clips: 0.03 is less than three of them
     assert macro(fitted(four), old) > macro(fitted(three), three) - 0.03
+
+
+def as_training(rows: DatasetRows) -> DatasetRows:
+    return replace(rows, split_N=np.where(rows.split_N == 1, 0, rows.split_N))
+
+
+def test_the_final_head_is_that_of_training_and_validation_rows_at_what_was_chosen(
+    joined: JoinedRows,
+) -> None:
+    held_out = held_out_rows(joined)
+    space = FeatureSpace(joined.blocks)
+    sums = [sum_rows(rows, space) for rows in joined.datasets]
+    both = [sum_rows(as_training(rows), space) for rows in joined.datasets]
+    chosen = choose_head(fit_ridge, sums, held_out, space, balance=True)
+    final = choose_head(fit_ridge, sums, held_out, space, balance=True, again=both)
+    assert final.temperature == chosen.temperature
+    matches = [
+        np.allclose(
+            fit_ridge(both, space, ridge=ridge, balance=True).weight_DV, final.weight_DV, atol=1e-12
+        )
+        for ridge in RIDGES
+        if np.allclose(
+            fit_ridge(sums, space, ridge=ridge, balance=True).weight_DV, chosen.weight_DV
+        )
+    ]
+    assert matches == [True]
+    fusion = fit_union_head(joined, held_out, balance=True, is_final=True)
+    told_NV = fuse_rows(fusion, joined.datasets[0]).log_probabilities_NV
+    np.testing.assert_allclose(told_NV, final.tell(joined.datasets[0]), atol=1e-3)

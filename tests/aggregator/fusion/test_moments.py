@@ -22,7 +22,7 @@ from aggregator.fusion.rows import fit_scales, held_out_rows, training_rows
 from aggregator.fusion.sums import FeatureSpace, space_of, sum_datasets, sum_rows, sum_statistics
 from aggregator.fusion.train import Provenance, train_fusions
 from aggregator.settings import FusionSettings
-from shared.echo.expert import FusionVariant
+from shared.echo.expert import FusionVariant, Rejection
 from shared.echo.statistics import projection
 from shared.models.fusion import ScoreFusion
 from shared.testing.exports import GaussianWorld
@@ -174,6 +174,16 @@ def test_statistics_are_named_among_the_exports_and_validate_by_stand_ins(wide: 
     card = train_fusions(told, settings, Provenance("")).best.card
     assert set(card.exports) == {one.card.id for one in told.statistics}
     assert 0.0 < card.abstain_below < 1.0
+
+
+def test_a_site_that_sent_statistics_takes_nothing_for_unknown(wide: JoinedRows) -> None:
+    """Its clips are like nothing that the fusion keeps, though it learned from them."""
+    half = condense_datasets(wide, [wide.datasets[0].name], minimum=2)
+    settings = FusionSettings(variants=("ridge",), threads=1)
+    card = train_fusions(half, settings, Provenance("")).best.card
+    assert [one.dataset for one in card.carries] == ["south/south-echo"]
+    assert card.rejections["north"] == Rejection(0.0)
+    assert card.rejection("elsewhere") == card.rejections["south"] != Rejection(0.0)
 
 
 def test_without_statistics_nothing_changes(wide: JoinedRows) -> None:

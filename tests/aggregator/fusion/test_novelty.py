@@ -72,6 +72,20 @@ def test_a_class_of_fewer_patients_never_enters(joined: JoinedRows) -> None:
     assert len(all_kept.share_K) == 3
 
 
+def test_a_site_may_ask_for_more_patients_than_we_do(joined: JoinedRows) -> None:
+    """Its least number holds, and stands on the card."""
+    train = select_rows(joined.datasets[0], is_scored(joined.datasets[0], "train"))
+    num = min(len(np.unique(train.patient_N[train.label_N == label])) for label in range(3))
+    enough = replace(joined.datasets[0], minimum_patients=num)
+    kept = fit_home(enough, joined.blocks)
+    assert kept is not None
+    assert len(kept.share_K) == 3
+    stricter = fit_home(replace(enough, minimum_patients=num + 1), joined.blocks)
+    assert stricter is None or len(stricter.share_K) < 3
+    (told,) = carried_by(Novelty(joined.blocks, (kept,)), replace(joined, datasets=(enough,)))
+    assert told.minimum_patients == num > MIN_PATIENTS
+
+
 def test_where_no_class_has_enough_patients_nothing_is_kept(
     joined: JoinedRows, homes: Homes
 ) -> None:

@@ -10,14 +10,16 @@ import torch
 from aggregator.feature_bank import JoinedRows, select_rows
 from aggregator.fusion.evaluate import fuse_rows, is_scored, macro_score, score_rows
 from aggregator.fusion.report import compare
-from aggregator.fusion.rows import by_expert, drop_experts, training_rows
+from aggregator.fusion.rows import by_expert, drop_experts, held_out_rows, training_rows
 from aggregator.fusion.train import FusionTrials, Provenance, train_fusions
 from aggregator.fusion.translate import without_experts
 from aggregator.settings import FusionSettings
 from shared.echo.expert import FusionVariant, Rejection, read_fusion_card
+from shared.echo.label_sets import possible_views
 from shared.echo.manifest import SPLITS
 from shared.echo.schema import to_document
 from shared.errors import Code, EchoFedError
+from shared.metrics import vocabulary_log_probabilities
 from shared.models.fusion import ScoreFusion
 from shared.models.fusion_weights import build_fusion, build_novelty
 from shared.settings import build_settings
@@ -292,3 +294,22 @@ def test_a_fusion_trained_with_dropout_bears_a_missing_expert_better(joined: Joi
         return float(np.maximum(np.concatenate(told), -30.0).mean())
 
     assert certainty(0.2) > certainty(0.0)
+
+
+@pytest.mark.parametrize("variant", ["ridge", "blend"])
+def test_a_refitted_variant_is_judged_by_what_had_not_seen_the_validation_rows(
+    joined: JoinedRows, variant: FusionVariant
+) -> None:
+    settings = FusionSettings(variants=(variant,), epochs=2, threads=1)
+    held_out = held_out_rows(joined)
+    trained = train_fusions(joined, settings, Provenance("")).best
+    told = [
+        np.mean(
+            vocabulary_log_probabilities(
+                fuse_rows(trained.fusion, rows).log_probabilities_NV,
+                possible_views(rows, trained.fusion.views),
+            )[np.arange(len(rows.label_N)), rows.label_N]
+        )
+        for rows in held_out
+    ]
+    assert trained.certainty < np.mean(told)

@@ -299,6 +299,16 @@ def test_a_new_expert_is_told_of_by_statistics_of_all(federation) -> None:
     assert [one["site"] for one in outcome["at_sites"]] == ["north", "south"]
 
 
+def test_rows_of_all_experts_come_once_the_policy_lets_them(federation) -> None:
+    federation.sites["south"].allow(STATISTICS_ONLY)
+    federation.increment()
+    more = STATISTICS_ONLY.model_copy(update={"artefacts": ("rows", "expert_weights")})
+    federation.sites["south"].allow(more)
+    federation.increment()
+    assert pairs(federation) == ALL_PAIRS
+    assert federation.centre.bank.join(active_experts(federation.centre)).statistics == ()
+
+
 def test_statistics_of_a_withdrawn_dataset_and_of_its_expert_go(federation) -> None:
     federation.sites["south"].allow(STATISTICS_ONLY)
     federation.increment()

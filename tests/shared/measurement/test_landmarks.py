@@ -45,6 +45,12 @@ def test_a_drawn_ventricle_has_its_landmarks_area_and_length(spacing: tuple[floa
     assert (found.view, found.frame, found.mm_per_pixel) == ("A4C", 7, spacing)
 
 
+def test_places_are_counted_from_the_centre_of_the_first_pixel() -> None:
+    # symmetric about x = 55 mm; the last row of cavity is centred at y = 100 mm
+    found = contour_of(_drawn(), (MM, MM), view="A4C")
+    np.testing.assert_allclose(found.base_xy_mm.mean(axis=0), [55, 100 + MM / 2], atol=1e-6)
+
+
 def test_points_are_even_along_each_wall() -> None:
     found = contour_of(_drawn(), (MM, MM), view="A4C")
     steps = np.hypot(*np.diff(found.points_xy_mm, axis=0).T)

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.linalg import eigh
 from scipy.spatial.distance import mahalanobis
 
 from shared.echo.expert import Block
@@ -75,39 +76,85 @@ def test_shrinkage_leaves_variances_and_takes_its_share_of_the_rest() -> None:
     np.testing.assert_allclose(shrunk_DD[0, 1:], 0.75 * whole_DD[0, 1:])
 
 
-def closed_form(one: Home, rows: Rows, seen: Sequence[int]) -> Array:
-    """One known dataset, looked at by some of the experts, with plain inverses."""
-    evidence = [2 * block.num_evidence for block in BLOCKS]
+def told(
+    one: Home, known: Sequence[Home], place: int, rows_ND: Array, kept: Array, axes: Array | None
+) -> Array:
+    """What one group says of every class of a dataset, with plain inverses."""
+    axes_DR = np.eye(kept.sum()) if axes is None else axes
+    whole = [whole_of(home, place, kept) for home in known]
+    means_HR = np.stack([mean_D for mean_D, _ in whole]) @ axes_DR
+    all_RR = axes_DR.T @ np.mean([total_DD for _, total_DD in whole], axis=0) @ axes_DR
+    all_RR += np.cov(means_HR.T, bias=True) if len(known) > 1 else 0.0
+    within_DD = one.groups[place].covariance_DD[np.ix_(kept, kept)]
+    near_RR = np.linalg.inv(axes_DR.T @ within_DD @ axes_DR)
+    rows_NR = rows_ND[:, kept] @ axes_DR
+    far_N = [
+        mahalanobis(row_R, means_HR.mean(axis=0), np.linalg.inv(all_RR)) ** 2 for row_R in rows_NR
+    ]
+    near_NK = [
+        [
+            mahalanobis(row_R, class_D @ axes_DR, near_RR) ** 2
+            for class_D in means_of(one, place, kept)
+        ]
+        for row_R in rows_NR
+    ]
+    num = axes_DR.shape[1]
+    told_NK: Array = 0.5 * np.log1p(np.array(far_N) / num)[:, None] - np.log1p(
+        np.array(near_NK) / num
+    )
+    return told_NK
+
+
+def means_of(one: Home, place: int, kept: Array) -> Array:
+    return one.groups[place].means_KD[:, kept]
+
+
+def whole_of(one: Home, place: int, kept: Array) -> tuple[Array, Array]:
+    """Mean and covariance of all rows of a dataset."""
+    means_KD = means_of(one, place, kept)
+    mean_D = one.share_K @ means_KD
+    apart_KD = means_KD - mean_D
+    within_DD = one.groups[place].covariance_DD[np.ix_(kept, kept)]
+    return mean_D, within_DD + np.einsum("k,kd,ke->de", one.share_K, apart_KD, apart_KD)
+
+
+def discriminants(known: Sequence[Home], place: int, kept: Array) -> Array:
+    """Solutions of the generalised eigenproblem, but for those of value zero."""
+    whole = [whole_of(home, place, kept) for home in known]
+    between_DD = np.cov(np.stack([mean_D for mean_D, _ in whole]).T, bias=True)
+    _, axis_DD = eigh(between_DD, np.mean([total_DD for _, total_DD in whole], axis=0))
+    axes_DR: Array = axis_DD[:, 1 - len(known) :]
+    return axes_DR
+
+
+def closed_form(known: Sequence[Home], rows: Rows, seen: Sequence[int]) -> Array:
+    """Datasets that all experts saw, looked at by some of them."""
     by_id = (2, 0, 1)
-    opinion = np.repeat(by_id, [len(BLOCKS[at].views) + evidence[at] for at in by_id])
-    told_NK = np.zeros((len(rows[0][0]), len(one.share_K)))
-    for place, rows_ND in enumerate(coordinates(BLOCKS, *rows)):
-        if place < len(BLOCKS) and place not in seen:
-            continue
-        kept = np.isin(opinion, seen) if place == len(BLOCKS) else np.full(rows_ND.shape[1], True)
-        weight = 1.0 if place == len(BLOCKS) else 1.0 / len(seen)
-        means_KD = one.groups[place].means_KD[:, kept]
-        within_DD = one.groups[place].covariance_DD[np.ix_(kept, kept)]
-        mean_D = one.share_K @ means_KD
-        apart_KD = means_KD - mean_D
-        total_DD = within_DD + np.einsum("k,kd,ke->de", one.share_K, apart_KD, apart_KD)
-        for row, row_D in enumerate(rows_ND[:, kept]):
-            far = mahalanobis(row_D, mean_D, np.linalg.inv(total_DD)) ** 2
-            for column, class_D in enumerate(means_KD):
-                near = mahalanobis(row_D, class_D, np.linalg.inv(within_DD)) ** 2
-                width = kept.sum()
-                told_NK[row, column] += weight * (
-                    0.5 * np.log1p(far / width) - np.log1p(near / width)
-                )
-    return told_NK.max(axis=1)
+    widths = [len(BLOCKS[at].views) + 2 * BLOCKS[at].num_evidence for at in by_id]
+    is_seen = np.isin(np.repeat(by_id, widths), seen)
+    *looks, opinions_ND = coordinates(BLOCKS, *rows)
+    best = []
+    for one in known:
+        told_NK = told(one, known, len(BLOCKS), opinions_ND, is_seen, None)
+        for place in seen:
+            kept = np.full(looks[place].shape[1], True)
+            told_NK += told(one, known, place, looks[place], kept, None) / len(seen)
+            if len(known) > 1:
+                axes_DR = discriminants(known, place, kept)
+                told_NK += 0.5 * told(one, known, place, looks[place], kept, axes_DR) / len(seen)
+        best.append(told_NK.max(axis=1))
+    return np.max(best, axis=0)
 
 
+@pytest.mark.parametrize("num", [1, 2, 3])
 @pytest.mark.parametrize("seen", [(0, 1, 2), (1,), (0, 2)])
-def test_the_score_is_that_of_the_closed_form_of_the_marginals(seen: tuple[int, ...]) -> None:
-    one, rows = home("a/x", seed=3), draw(5, seed=4)
-    available = [place in seen for place in range(3)]
+def test_the_score_is_that_of_the_closed_form_of_the_marginals(
+    seen: tuple[int, ...], num: int
+) -> None:
+    homes = [home(f"a/{seed}", seed=seed) for seed in (3, 5, 7)[:num]]
+    rows, available = draw(5, seed=4), [place in seen for place in range(3)]
     np.testing.assert_allclose(
-        score(known(one), rows, available), closed_form(one, rows, seen), rtol=1e-6
+        score(known(*homes), rows, available), closed_form(homes, rows, seen), rtol=1e-6
     )
 
 
@@ -132,10 +179,25 @@ def test_to_leave_a_dataset_out_is_never_to_have_known_it() -> None:
     assert np.array_equal(scorer.score(*rows), score(known(one), rows))
 
 
-def test_the_order_of_the_datasets_is_nothing() -> None:
-    one, other, rows = home("a/x", seed=3), home("b/y", seed=5), draw(5, seed=4)
+@pytest.mark.parametrize("seen", [(True, True, True), (True, False, True)])
+def test_the_order_of_the_datasets_is_nothing(seen: tuple[bool, ...]) -> None:
+    """Nor is it where an expert did not see one of them."""
+    one, rows = home("a/x", seed=3), draw(5, seed=4)
+    other = home("b/y", seed=5, available=seen)
     np.testing.assert_allclose(
         score(known(one, other), rows), score(known(other, one), rows), rtol=1e-10
+    )
+
+
+def test_the_order_of_the_datasets_is_nothing_where_an_expert_missed_one() -> None:
+    homes = [home("a/x", seed=3), home("b/y", seed=5), home("c/z", seed=7)]
+    homes[1] = replace(homes[1], available=(True, False, True))
+    rows = draw(5, seed=4)
+    np.testing.assert_allclose(
+        score(known(*homes), rows), score(known(*homes[::-1]), rows), rtol=1e-10
+    )
+    np.testing.assert_allclose(
+        score(known(homes[1], homes[0], homes[2]), rows), score(known(*homes), rows), rtol=1e-10
     )
 
 

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from shared.echo.expert import load_expert
 from shared.echo.features import read_export
+from shared.echo.statistics import read_statistics
 from shared.errors import Code, EchoFedError
 from shared.ledger import Ledger
 from shared.testing.dicom import PLANTED, build_dicom, build_region, speckled_fan
@@ -165,6 +166,37 @@ def test_experts_and_features_leave_by_hand_and_are_recorded(
     ]
     assert ("expert_weights", "benchmark") in sent
     assert ("rows", "benchmark") in sent
+
+
+def test_statistics_leave_by_hand_where_the_policy_lets_no_rows_go(
+    site: tuple[Path, str], open_policy: Path, tmp_path: Path
+) -> None:
+    config, expert = site
+    words = ["--recipient", "benchmark", "--config", config]
+    document_of("export", tmp_path, *words)
+    consent = DatasetPolicy(
+        purposes=("fusion",),
+        recipients=("benchmark",),
+        artefacts=("statistics",),
+        minimum_patients_per_view=2,
+    )
+    save_policy(Policy(revision=3, datasets={"demo": consent}), open_policy)
+    before = len(list(Ledger(config.parent / "ledger.sqlite").entries()))
+    document = document_of("export", tmp_path, "--experts", tmp_path / "experts", *words)
+    (file,) = (tmp_path / "exports").glob("*")
+    assert list(document["written"]) == [file.name]
+    told = read_statistics(file.read_bytes())
+    assert [block.expert for block in told.card.blocks] == [expert]
+    later = list(Ledger(config.parent / "ledger.sqlite").entries())[before:]
+    sent = [entry.body["artefact"] for entry in later if entry.kind == "egress.sent"]
+    assert sent == ["statistics"]
+
+
+def test_a_folder_without_experts_is_refused(
+    site: tuple[Path, str], open_policy: Path, tmp_path: Path
+) -> None:
+    words = ["--recipient", "benchmark", "--config", site[0]]
+    assert code_of("export", tmp_path, "--experts", tmp_path, *words) == Code.EXPERT_UNKNOWN
 
 
 def test_what_the_policy_denies_is_not_written_by_hand_either(
