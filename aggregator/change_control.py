@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from aggregator.assessment import Assessment, Finding, judge, no_figure, reasons
 from aggregator.centre import Centre
 from aggregator.change_plan import ChangePlan, expect_known, load_plan
-from aggregator.feature_bank import JoinedRows
 from aggregator.fusion.paired import PairedClips, clip_intervals, pair_clips, patient_intervals
+from aggregator.joined_rows import JoinedRows
 from aggregator.serving import serving_fusion
 from shared.echo.expert import load_fusion
 from shared.models.fusion_weights import FusionModel, build_fusion

@@ -11,12 +11,13 @@ import rfc8785
 
 from aggregator.cards import active_experts, home_datasets
 from aggregator.centre import Centre
-from aggregator.feature_bank import JoinedRows, dataset_name
+from aggregator.feature_bank import dataset_name
 from aggregator.fusion.analytic import LinearHead, fit_heads
 from aggregator.fusion.evaluate import LevelScores
 from aggregator.fusion.report import FUSED, compare
 from aggregator.fusion.scorecard import scorecard
 from aggregator.fusion.train import FusionTrials, Provenance, train_fusions
+from aggregator.joined_rows import JoinedRows
 from aggregator.schema import Fusion
 from aggregator.state import iso
 from shared.echo.expert import save_checkpoint

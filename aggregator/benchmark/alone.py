@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aggregator.benchmark.stage import Stage, Teller
-from aggregator.feature_bank import DatasetRows
 from aggregator.fusion.baselines import tell_alone
+from aggregator.joined_rows import DatasetRows
 from shared.echo.expert import Block
 from shared.models.fused import union_views
 

@@ -16,8 +16,8 @@ from scipy.linalg import cholesky, solve_triangular
 from aggregator.benchmark.lessons import Columns, arrange_columns, arrange_lessons
 from aggregator.benchmark.stage import Stage, Teller
 from aggregator.benchmark.tuning import ScoreTeller, choose_teller
-from aggregator.feature_bank import DatasetRows
 from aggregator.fusion.rows import held_out_rows
+from aggregator.joined_rows import DatasetRows
 
 SHRINKAGES = (0.1, 0.3, 1.0, 3.0, 10.0)
 """Tried for gamma 1 and gamma 2 of the paper alike, which are 1 there."""

@@ -26,8 +26,8 @@ from aggregator.benchmark.lessons import (
 )
 from aggregator.benchmark.stage import Stage, Teller
 from aggregator.benchmark.tuning import ScoreTeller, choose_teller
-from aggregator.feature_bank import DatasetRows
 from aggregator.fusion.rows import held_out_rows
+from aggregator.joined_rows import DatasetRows
 from shared.seeding import numpy_generator
 
 

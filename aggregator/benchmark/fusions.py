@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aggregator.benchmark.stage import Stage, Teller
-from aggregator.feature_bank import DatasetRows, JoinedRows
 from aggregator.fusion.evaluate import fuse_rows
 from aggregator.fusion.fit import fit_union_head
 from aggregator.fusion.moments import condense_datasets
 from aggregator.fusion.rows import held_out_rows
 from aggregator.fusion.train import Provenance, train_fusions
+from aggregator.joined_rows import DatasetRows, JoinedRows
 from aggregator.settings import FusionSettings
 from shared.echo.expert import FusionVariant
 from shared.evidence.rows import MIN_PATIENTS

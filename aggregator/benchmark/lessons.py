@@ -16,8 +16,8 @@ from torch import Tensor
 
 from aggregator.benchmark.stage import Stage
 from aggregator.benchmark.tuning import ScoreTeller
-from aggregator.feature_bank import DatasetRows, select_rows
 from aggregator.fusion.sums import FeatureSpace, label_shares
+from aggregator.joined_rows import DatasetRows, select_rows
 from shared.echo.manifest import SPLITS
 
 LEARNING_RATES = (0.001, 0.003, 0.01, 0.03, 0.1)

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from aggregator.benchmark.stage import Stage
 from aggregator.benchmark.stream import Arrival, Stream
-from aggregator.feature_bank import DatasetRows, select_rows
 from aggregator.fusion.evaluate import is_scored
 from aggregator.fusion.novelty import fit_novelty
 from aggregator.fusion.rows import own_training_rows
 from aggregator.fusion.scorecard import ID_SCALAR, NEAREST, Kind, separation
+from aggregator.joined_rows import DatasetRows, select_rows
 from shared.echo.label_sets import possible_views
 from shared.echo.ontology import load_ontology
 from shared.errors import EchoFedError

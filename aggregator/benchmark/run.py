@@ -26,8 +26,9 @@ from aggregator.benchmark.result import (
 )
 from aggregator.benchmark.stage import Stage, Teller
 from aggregator.benchmark.stream import Stream
-from aggregator.feature_bank import DatasetRows, dataset_name, select_rows
+from aggregator.feature_bank import dataset_name
 from aggregator.fusion.evaluate import calibrate_rows, is_scored, score_rows
+from aggregator.joined_rows import DatasetRows, select_rows
 from shared.console import Advance
 from shared.echo.label_sets import possible_views
 from shared.echo.schema import from_document, to_document

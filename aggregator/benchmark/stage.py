@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from aggregator.feature_bank import DatasetRows, JoinedRows
+from aggregator.joined_rows import DatasetRows, JoinedRows
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from aggregator.feature_bank import DatasetRows
 from aggregator.fusion.analytic import LinearHead, fit_temperature, tell_scores
+from aggregator.joined_rows import DatasetRows
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from scipy.linalg import solve
 from scipy.special import log_softmax
 
-from aggregator.feature_bank import DatasetRows, JoinedRows
 from aggregator.fusion.baselines import LOG_FLOOR
 from aggregator.fusion.calibrate import best_temperature
 from aggregator.fusion.rows import held_out_rows
 from aggregator.fusion.sums import FeatureSpace, RowSums, chunks, pool, space_of, sum_datasets
+from aggregator.joined_rows import DatasetRows, JoinedRows
 
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Candidates, in units of each column's sum of squares."""

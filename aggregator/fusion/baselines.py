@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from aggregator.feature_bank import DatasetRows
+from aggregator.joined_rows import DatasetRows
 from shared.echo.expert import Block
 
 LOG_FLOOR = -27.6  # log(1e-12), as for labels without a view

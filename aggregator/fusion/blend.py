@@ -7,11 +7,11 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
-from aggregator.feature_bank import DatasetRows, JoinedRows
 from aggregator.fusion.analytic import fit_discriminant, fit_ridge
 from aggregator.fusion.calibrate import best_temperature
 from aggregator.fusion.evaluate import fuse_rows
 from aggregator.fusion.fit import fit_union_head
+from aggregator.joined_rows import DatasetRows, JoinedRows
 from shared.models.blend import Blend
 from shared.models.fusion import ScoreFusion
 from shared.models.fusion_weights import FusionModel, copy_shared

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
-from aggregator.feature_bank import DatasetRows, select_rows
 from aggregator.fusion.evaluate import fuse_rows
+from aggregator.joined_rows import DatasetRows, select_rows
 from shared.echo.label_sets import possible_views
 from shared.echo.manifest import SPLITS
 from shared.metrics import by_clip, vocabulary_log_probabilities

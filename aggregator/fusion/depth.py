@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from aggregator.feature_bank import DatasetRows
 from aggregator.fusion.evaluate import is_scored
+from aggregator.joined_rows import DatasetRows
 from shared.echo.label_sets import possible_views
 from shared.echo.manifest import Split
 from shared.echo.ontology import DEPTHS, Depth, load_ontology

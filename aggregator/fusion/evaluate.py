@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
-from aggregator.feature_bank import DatasetRows
+from aggregator.joined_rows import DatasetRows
 from shared.echo.label_sets import possible_views, telling_labels
 from shared.echo.manifest import SPLITS, Split
 from shared.metrics import (

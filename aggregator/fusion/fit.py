@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from aggregator.feature_bank import DatasetRows, JoinedRows
 from aggregator.fusion.analytic import Fit, LinearHead, choose_head, fit_ridge
 from aggregator.fusion.sums import REFIT, space_of, sum_datasets
+from aggregator.joined_rows import DatasetRows, JoinedRows
 from shared.echo.expert import Block
 from shared.echo.label_sets import possible_views
 from shared.echo.statistics import projection

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from aggregator.feature_bank import DatasetRows, JoinedRows, select_rows
 from aggregator.fusion.evaluate import is_scored
+from aggregator.joined_rows import DatasetRows, JoinedRows, select_rows
 from shared.echo.expert import Block, Carried, Rejection
 from shared.echo.manifest import SPLITS
 from shared.errors import Code, EchoFedError

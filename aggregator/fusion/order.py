@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from aggregator.feature_bank import DatasetRows, JoinedRows, select_rows
 from aggregator.fusion.evaluate import fuse_rows, is_scored, macro_score, score_rows
 from aggregator.fusion.train import Provenance, train_fusions
+from aggregator.joined_rows import DatasetRows, JoinedRows, select_rows
 from aggregator.settings import FusionSettings
 from shared.echo.expert import FusionVariant
 from shared.seeding import numpy_generator

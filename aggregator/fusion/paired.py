@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aggregator.feature_bank import DatasetRows, JoinedRows, select_rows
 from aggregator.fusion.evaluate import fuse_rows, is_scored
+from aggregator.joined_rows import DatasetRows, JoinedRows, select_rows
 from shared.echo.expert import Block
 from shared.echo.label_sets import possible_views
 from shared.metrics import by_clip, vocabulary_log_probabilities

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from aggregator.feature_bank import DatasetRows, JoinedRows, select_rows
 from aggregator.fusion.analytic import LinearHead
 from aggregator.fusion.baselines import BASELINES, tell_alone
 from aggregator.fusion.depth import DepthScores, score_depths
@@ -18,6 +17,7 @@ from aggregator.fusion.evaluate import (
     macro_score,
     score_rows,
 )
+from aggregator.joined_rows import DatasetRows, JoinedRows, select_rows
 from shared.echo.label_sets import possible_views
 from shared.echo.manifest import Split
 from shared.echo.ontology import Depth

@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aggregator.feature_bank import DatasetRows, JoinedRows, select_rows
 from aggregator.fusion.evaluate import is_scored
 from aggregator.fusion.moments import with_stand_ins
+from aggregator.joined_rows import DatasetRows, JoinedRows, select_rows
 from shared.echo.expert import Block
 from shared.echo.label_sets import possible_views, telling_labels
 from shared.echo.manifest import SPLITS

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from aggregator.feature_bank import DatasetRows, JoinedRows, select_rows
 from aggregator.fusion.evaluate import fuse_rows, is_scored
 from aggregator.fusion.fit import fit_id_scores
 from aggregator.fusion.novelty import fit_novelty
 from aggregator.fusion.rows import own_training_rows
+from aggregator.joined_rows import DatasetRows, JoinedRows, select_rows
 from shared.echo.expert import Block
 from shared.echo.label_sets import named_views, possible_views
 from shared.echo.manifest import Split

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aggregator.feature_bank import DatasetRows, JoinedRows
 from aggregator.fusion.blend import fit_blend, fit_blend_head
 from aggregator.fusion.calibrate import abstain_threshold
 from aggregator.fusion.evaluate import fuse_rows, macro_score, score_rows
@@ -33,6 +32,7 @@ from aggregator.fusion.rows import (
     training_rows,
 )
 from aggregator.fusion.translate import with_translations
+from aggregator.joined_rows import DatasetRows, JoinedRows
 from aggregator.settings import FusionSettings
 from shared.echo.expert import Block, Carried, FusionCard, FusionVariant, Rejection
 from shared.echo.label_sets import possible_views

@@ -19,13 +19,13 @@ from scipy.special import log_softmax
 
 from aggregator.benchmark.stage import Stage
 from aggregator.benchmark.stream import open_stream
-from aggregator.feature_bank import DatasetRows, select_rows
 from aggregator.fusion.analytic import fit_discriminant, fit_ridge
 from aggregator.fusion.calibrate import best_temperature
 from aggregator.fusion.evaluate import fuse_rows, is_scored, macro_score, score_rows
 from aggregator.fusion.fit import fit_union_head
 from aggregator.fusion.rows import held_out_rows
 from aggregator.fusion.train import Provenance, train_fusions
+from aggregator.joined_rows import DatasetRows, select_rows
 from aggregator.settings import FusionSettings
 from shared.echo.label_sets import possible_views
 from shared.metrics import by_clip, calibration, vocabulary_log_probabilities

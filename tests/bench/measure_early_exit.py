@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax
 
 from aggregator.centre import open_centre
-from aggregator.feature_bank import JoinedRows
 from aggregator.fuse import choose
 from aggregator.fusion.evaluate import fuse_rows, score_rows
 from aggregator.fusion.train import Provenance, train_fusions
+from aggregator.joined_rows import JoinedRows
 from shared.models.fusion_weights import FusionModel
 
 log = logging.getLogger(__name__)

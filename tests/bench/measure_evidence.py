@@ -26,13 +26,14 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax
 
 from aggregator.benchmark.stream import STREAM_FILE, open_stream
-from aggregator.feature_bank import DatasetRows, FeatureBank, JoinedRows, select_rows
+from aggregator.feature_bank import FeatureBank
 from aggregator.fusion.calibrate import abstain_threshold
 from aggregator.fusion.evaluate import fuse_rows, is_scored
 from aggregator.fusion.fit import fit_union_head, is_right
 from aggregator.fusion.novelty import fit_novelty, score_clips, site_rejections
 from aggregator.fusion.rows import held_out_rows
 from aggregator.fusion.scorecard import KINDS, Kind, scorecard, separation
+from aggregator.joined_rows import DatasetRows, JoinedRows, select_rows
 from shared.echo.expert import Rejection, load_expert
 from shared.echo.label_sets import possible_views
 from shared.metrics import by_clip, vocabulary_log_probabilities

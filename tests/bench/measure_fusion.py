@@ -14,13 +14,13 @@ from pathlib import Path
 from threadpoolctl import threadpool_limits
 
 from aggregator.centre import Centre, open_centre
-from aggregator.feature_bank import JoinedRows
 from aggregator.fuse import choose
 from aggregator.fusion.analytic import CLOSED_FORMS, choose_head
 from aggregator.fusion.report import compare
 from aggregator.fusion.rows import held_out_rows
 from aggregator.fusion.sums import FeatureSpace, sum_rows
 from aggregator.fusion.train import Provenance, train_fusions
+from aggregator.joined_rows import JoinedRows
 
 log = logging.getLogger(__name__)
 OUT = Path(__file__).parent / "fusion.csv"

@@ -15,11 +15,11 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from aggregator.benchmark.stream import open_stream
-from aggregator.feature_bank import DatasetRows, JoinedRows
 from aggregator.fusion.evaluate import fuse_rows, macro_score, score_rows
 from aggregator.fusion.moments import condense_datasets
 from aggregator.fusion.train import Provenance, train_fusions
 from aggregator.fusion.translate import fit_translator, without_experts
+from aggregator.joined_rows import DatasetRows, JoinedRows
 from aggregator.settings import FusionSettings
 from shared.echo.expert import FusionVariant
 from shared.models.fusion_weights import FusionModel

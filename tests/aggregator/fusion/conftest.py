@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from aggregator.feature_bank import FeatureBank, JoinedRows
+from aggregator.feature_bank import FeatureBank
+from aggregator.joined_rows import JoinedRows
 from shared.testing.exports import GaussianWorld
 
 WORLD = GaussianWorld(

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import Ridge
 
-from aggregator.feature_bank import DatasetRows, JoinedRows, select_rows
 from aggregator.fusion.analytic import (
     LinearHead,
     fit_discriminant,
@@ -20,6 +19,7 @@ from aggregator.fusion.analytic import (
 from aggregator.fusion.evaluate import is_scored
 from aggregator.fusion.report import compare
 from aggregator.fusion.sums import FeatureSpace, RowSums, pool, sum_rows
+from aggregator.joined_rows import DatasetRows, JoinedRows, select_rows
 from shared.echo.ontology import load_ontology
 from shared.errors import Code, EchoFedError
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from aggregator.feature_bank import DatasetRows, JoinedRows
 from aggregator.fusion.baselines import BASELINES, LOG_FLOOR, _log_odds, tell_alone
 from aggregator.fusion.report import compare
+from aggregator.joined_rows import DatasetRows, JoinedRows
 from shared.models.fused import union_views
 
 every_baseline = pytest.mark.parametrize("name", list(BASELINES))

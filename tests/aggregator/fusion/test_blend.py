@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from aggregator.feature_bank import JoinedRows
 from aggregator.fusion.analytic import choose_head, fit_discriminant, fit_ridge
 from aggregator.fusion.blend import fit_blend_head
 from aggregator.fusion.evaluate import fuse_rows
@@ -14,6 +13,7 @@ from aggregator.fusion.fit import fit_union_head
 from aggregator.fusion.rows import held_out_rows
 from aggregator.fusion.sums import FeatureSpace, sum_rows
 from aggregator.fusion.train import FusionTrials, Provenance, train_fusions
+from aggregator.joined_rows import JoinedRows
 from aggregator.settings import FusionSettings
 from shared.errors import Code, EchoFedError
 

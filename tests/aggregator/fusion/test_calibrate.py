@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from aggregator.feature_bank import JoinedRows, select_rows
 from aggregator.fusion.calibrate import abstain_threshold, best_temperature
 from aggregator.fusion.evaluate import fuse_rows
+from aggregator.joined_rows import JoinedRows, select_rows
 from shared.metrics import by_clip
 from shared.models.fusion import ScoreFusion
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from aggregator.feature_bank import DatasetRows, JoinedRows
 from aggregator.fusion.depth import score_depths
+from aggregator.joined_rows import DatasetRows, JoinedRows
 from shared.echo.label_sets import possible_views
 from shared.echo.ontology import DEPTHS, load_ontology
 from shared.models.fused import union_views

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from aggregator.feature_bank import JoinedRows
 from aggregator.fusion.evaluate import fuse_rows, is_scored, macro_score, score_rows
+from aggregator.joined_rows import JoinedRows
 from shared.echo.ontology import load_ontology
 from shared.models.fused import union_views
 from shared.models.fusion import ScoreFusion

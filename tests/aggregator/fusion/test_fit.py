@@ -6,12 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from aggregator.feature_bank import DatasetRows, JoinedRows, select_rows
 from aggregator.fusion.analytic import RIDGES, choose_head, fit_ridge
 from aggregator.fusion.evaluate import fuse_rows, is_scored, macro_score, score_rows
 from aggregator.fusion.fit import fit_competence, fit_union_head
 from aggregator.fusion.rows import held_out_rows
 from aggregator.fusion.sums import FeatureSpace, sum_rows
+from aggregator.joined_rows import DatasetRows, JoinedRows, select_rows
 from shared.models.union_head import UnionHead
 
 

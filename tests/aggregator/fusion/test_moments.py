@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from aggregator.feature_bank import FeatureBank, JoinedRows, select_rows
+from aggregator.feature_bank import FeatureBank
 from aggregator.fusion.analytic import fit_ridge
 from aggregator.fusion.evaluate import fuse_rows, macro_score, score_rows
 from aggregator.fusion.moments import (
@@ -21,6 +21,7 @@ from aggregator.fusion.moments import (
 from aggregator.fusion.rows import fit_scales, held_out_rows, training_rows
 from aggregator.fusion.sums import FeatureSpace, space_of, sum_datasets, sum_rows, sum_statistics
 from aggregator.fusion.train import Provenance, train_fusions
+from aggregator.joined_rows import JoinedRows, select_rows
 from aggregator.settings import FusionSettings
 from shared.echo.expert import FusionVariant, Rejection
 from shared.echo.statistics import projection

@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from aggregator.feature_bank import DatasetRows, JoinedRows, select_rows
 from aggregator.fusion.evaluate import is_scored
 from aggregator.fusion.novelty import (
     carried_by,
@@ -16,6 +15,7 @@ from aggregator.fusion.novelty import (
     score_clips,
     site_rejections,
 )
+from aggregator.joined_rows import DatasetRows, JoinedRows, select_rows
 from shared.echo.expert import Carried
 from shared.errors import Code, EchoFedError
 from shared.evidence.rows import MIN_PATIENTS

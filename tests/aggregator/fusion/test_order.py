@@ -2,8 +2,8 @@
 
 import pytest
 
-from aggregator.feature_bank import JoinedRows
 from aggregator.fusion.order import NUM_ORDERS, measure_order_spread
+from aggregator.joined_rows import JoinedRows
 from aggregator.settings import FusionSettings
 
 SETTINGS = FusionSettings(epochs=2, batch_size=64, threads=1)

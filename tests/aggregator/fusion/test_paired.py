@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from aggregator.feature_bank import JoinedRows
 from aggregator.fusion.evaluate import fuse_rows, score_rows
 from aggregator.fusion.fit import fit_union_head
 from aggregator.fusion.paired import (
@@ -16,6 +15,7 @@ from aggregator.fusion.paired import (
     patient_intervals,
 )
 from aggregator.fusion.rows import held_out_rows
+from aggregator.joined_rows import JoinedRows
 from shared.models.union_head import UnionHead
 
 

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from aggregator.feature_bank import JoinedRows
 from aggregator.fusion.report import compare
+from aggregator.joined_rows import JoinedRows
 from shared.echo.ontology import DEPTHS
 from shared.models.fusion import ScoreFusion
 

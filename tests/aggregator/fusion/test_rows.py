@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from aggregator.feature_bank import DatasetRows, JoinedRows, select_rows
 from aggregator.fusion.evaluate import fuse_rows
 from aggregator.fusion.rows import fit_scales, scale_rows, training_rows
 from aggregator.fusion.train import Provenance, train_fusions
+from aggregator.joined_rows import DatasetRows, JoinedRows, select_rows
 from aggregator.settings import FusionSettings
 from shared.echo.ontology import load_ontology
 from shared.errors import Code, EchoFedError

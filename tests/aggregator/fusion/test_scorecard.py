@@ -8,7 +8,6 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from aggregator.feature_bank import JoinedRows, select_rows
 from aggregator.fusion.evaluate import fuse_rows, is_scored
 from aggregator.fusion.fit import fit_union_head
 from aggregator.fusion.rows import held_out_rows, own_training_rows
@@ -23,6 +22,7 @@ from aggregator.fusion.scorecard import (
     scorecard,
     separation,
 )
+from aggregator.joined_rows import JoinedRows, select_rows
 from shared.echo.ontology import load_ontology
 from shared.errors import Code, EchoFedError
 from shared.evidence import EVIDENCE

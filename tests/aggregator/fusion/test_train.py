@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from aggregator.feature_bank import JoinedRows, select_rows
 from aggregator.fusion.evaluate import fuse_rows, is_scored, macro_score, score_rows
 from aggregator.fusion.report import compare
 from aggregator.fusion.rows import by_expert, drop_experts, held_out_rows, training_rows
 from aggregator.fusion.train import FusionTrials, Provenance, train_fusions
 from aggregator.fusion.translate import without_experts
+from aggregator.joined_rows import JoinedRows, select_rows
 from aggregator.settings import FusionSettings
 from shared.echo.expert import FusionVariant, Rejection, read_fusion_card
 from shared.echo.label_sets import possible_views

@@ -7,7 +7,6 @@ import pytest
 import torch
 from sklearn.linear_model import Ridge
 
-from aggregator.feature_bank import DatasetRows, JoinedRows, select_rows
 from aggregator.fusion import translate as module
 from aggregator.fusion.evaluate import fuse_rows, is_scored, macro_score, score_rows
 from aggregator.fusion.fit import fit_union_head
@@ -15,6 +14,7 @@ from aggregator.fusion.rows import held_out_rows, training_rows
 from aggregator.fusion.sums import FeatureSpace, pool, sum_rows
 from aggregator.fusion.train import Provenance, train_fusions
 from aggregator.fusion.translate import fit_translator, with_translations, without_experts
+from aggregator.joined_rows import DatasetRows, JoinedRows, select_rows
 from aggregator.settings import FusionSettings
 from shared.echo.expert import FusionVariant
 from shared.errors import Code, EchoFedError
