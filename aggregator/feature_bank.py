@@ -4,7 +4,7 @@ Layout of the folder: ``<sha256>.safetensors`` per export and ``index.json``; an
 the index names it, so a death in between leaves a file that is written again, never half a bank.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -50,13 +50,22 @@ class FeatureBank:
         self._root = root
         self.statistics = StatisticsBank(root / "statistics")
 
-    def add(self, data: bytes, experts: Mapping[str, ExpertCard], *, now: datetime) -> BankEntry:
+    def add(
+        self,
+        data: bytes,
+        experts: Mapping[str, ExpertCard],
+        *,
+        now: datetime,
+        record: Callable[[], None] | None = None,
+    ) -> BankEntry:
         """Accept an export; equal bytes a second time change nothing.
 
         Args:
             data: the export as it arrived.
             experts: cards of all known experts by id.
             now: the time of acceptance.
+            record: called once the export is accepted and before it counts, so that nothing is
+                ever stored of which no record tells.
 
         Raises:
             EchoFedError: what ``read_export`` raises; EXPERT_UNKNOWN, FEATURES_INVALID or
@@ -77,6 +86,8 @@ class FeatureBank:
         self._require_agreement(export, entries)
         entry = BankEntry(card, sha256, len(data), now.isoformat(timespec="seconds"))
         write_bytes(self._path(sha256), data)
+        if record is not None:
+            record()
         write_json(self._root / INDEX_FILE, to_document(_Index((*entries, entry))))
         return entry
 

@@ -3,7 +3,7 @@
 The folder is like the feature bank's: ``<sha256>.safetensors`` and ``index.json``.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -52,7 +52,12 @@ class StatisticsBank:
         self._root = root
 
     def add(
-        self, data: bytes, experts: Mapping[str, ExpertCard], *, now: datetime
+        self,
+        data: bytes,
+        experts: Mapping[str, ExpertCard],
+        *,
+        now: datetime,
+        record: Callable[[], None] | None = None,
     ) -> StatisticsEntry:
         """Accept statistics; equal bytes a second time change nothing.
 
@@ -60,6 +65,7 @@ class StatisticsBank:
             data: the export as it arrived.
             experts: cards of all known experts by id.
             now: the time of acceptance.
+            record: called once they are accepted and before they count.
 
         Raises:
             EchoFedError: what ``read_statistics`` raises; EXPERT_UNKNOWN, FEATURES_INVALID or
@@ -81,6 +87,8 @@ class StatisticsBank:
         for block, weights in zip(card.blocks, card.expert_sha256, strict=True):
             _expect_expert(card.id, block, weights, experts)
         write_bytes(self._path(sha256), data)
+        if record is not None:
+            record()
         write_json(self._root / INDEX_FILE, to_document(_Index((*self.entries(), entry))))
         return entry
 

@@ -35,13 +35,11 @@ def collect_experts(current: Round, roll: Roll) -> None:
         for document in sorted(documents, key=lambda one: bool(one.get("trunk"))):  # trunks first
             name = str(document.get("id", ""))[:128]
             try:
-                weights = _store(current, site, document, reply.blobs.get(name, b""), wanted[site])
+                _store(current, site, document, reply.blobs.get(name, b""), wanted[site])
             except EchoFedError as error:
                 if error.code is Code.DISK_FULL:
                     raise
                 current.tally.note_refusal("expert", site, error, expert=name)
-                continue
-            current.tally.note_arrival("expert", site, weights, expert=name)
 
     requests = {site: Payload({"ids": sorted(offers)}) for site, offers in wanted.items() if offers}
     current.collect(REQUEST, requests, take)
@@ -53,7 +51,7 @@ def _store(
     document: dict[str, Any],
     weights: bytes,
     wanted: Mapping[str, Offer],
-) -> bytes:
+) -> None:
     name = str(document.get("id", ""))
     if name not in wanted:
         raise EchoFedError(
@@ -72,8 +70,8 @@ def _store(
     expect_not_withdrawn(current.centre, card)
     _expect_trunk(current, card)
     save_checkpoint(current.centre.expert_folder(expect_file_name(name)), card, weights)
+    current.tally.note_arrival("expert", site, weights, expert=name)  # before it counts
     current.centre.state.add_expert(card, now=current.clock())
-    return weights
 
 
 def _expect_trunk(current: Round, card: ExpertCard) -> None:

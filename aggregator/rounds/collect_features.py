@@ -136,8 +136,6 @@ def _take(
             settled += [pair for pair in asked if name == "/".join(pair)]
             continue
         settled.append(pair)
-        dataset, expert = pair
-        current.tally.note_arrival("export", site, data, dataset=dataset, expert=expert)
     return tuple(pair for pair in settled if pair in asked)
 
 
@@ -167,6 +165,12 @@ def _store(
             f"site {site!r} sent an export of {card.dataset!r} that nobody asked for",
             "it was dropped; what is stored stays",
         )
+
+    def record() -> None:
+        names = {"dataset": pair[0], "expert": pair[1]}
+        current.tally.note_arrival("export", site, data, **names)
+
     bank = current.centre.bank
-    (bank.statistics if is_condensed else bank).add(data, cards, now=current.clock())
+    store = bank.statistics if is_condensed else bank
+    store.add(data, cards, now=current.clock(), record=record)
     return pair

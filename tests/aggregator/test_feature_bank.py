@@ -304,3 +304,21 @@ def test_an_export_that_contradicts_another_of_the_same_content_is_refused(
         bank.add(packed(export, **{name: array_N}), WORLD.experts(), now=NOW)
     assert contradiction.value.code == Code.FEATURES_INVALID
     assert len(bank.entries()) == 1
+
+
+def test_an_export_is_recorded_before_it_counts(tmp_path: Path) -> None:
+    """A death between both leaves a record of what is not stored, never a store without record."""
+    bank, world = FeatureBank(tmp_path), GaussianWorld({"north": ("A4C", "A2C")}, num_clips=8)
+    data = world.export("north", "north").to_bytes()
+    now = datetime(2026, 1, 2, tzinfo=UTC)
+
+    def die() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bank.add(data, world.experts(), now=now, record=die)
+    assert bank.entries() == ()
+    told: list[str] = []
+    bank.add(data, world.experts(), now=now, record=lambda: told.append("arrived"))
+    bank.add(data, world.experts(), now=now, record=lambda: told.append("again"))
+    assert told == ["arrived"]
