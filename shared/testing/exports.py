@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.echo.expert import ExpertCard
+from shared.echo.expert import ExpertCard, FusionCard
 from shared.echo.features import ExportCard, FeatureExport
 from shared.echo.ontology import load_ontology
 from shared.files import sha256_hex
+from shared.models.fusion_weights import FusionModel
 from shared.seeding import derive_seed, numpy_generator
 
 _LATENT = 24
@@ -152,3 +153,25 @@ class GaussianWorld:
             "frame": pseudonyms[keep],
             "latent": latent[keep],
         }
+
+
+def fusion_card(fusion: FusionModel, weights: bytes) -> FusionCard:
+    """A card for packed weights, with nothing in it that reading them back does not need."""
+    return FusionCard(
+        id="fusion-x",
+        variant=fusion.variant,
+        views=fusion.views,
+        blocks=fusion.blocks,
+        weights_sha256=sha256_hex(weights),
+        parent="",
+        exports=(),
+        fresh=(),
+        cached=(),
+        missing=(),
+        seed=3,
+        settings_hash="",
+        settings={},
+        metrics={},
+        abstain_below=0.0,
+        created="2026-01-01T00:00:00+00:00",
+    )

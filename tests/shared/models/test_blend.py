@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from shared.echo.expert import Block, FusionCard
+from shared.echo.expert import Block
 from shared.errors import Code, EchoFedError
-from shared.files import sha256_hex
 from shared.models.blend import HEAD_SHARE, Blend
 from shared.models.fusion_weights import build_fusion, copy_shared, fusion_to_bytes
+from shared.testing.exports import fusion_card
 
 BLOCKS = (
     Block("north.1", ("A4C", "A2C", "PLAX"), 7, 3),
@@ -105,24 +105,7 @@ def test_a_temperature_does_not_change_the_answer_but_how_sure_it_is() -> None:
 def test_weights_read_back_are_equal() -> None:
     fusion = build(BLOCKS).float()
     weights = fusion_to_bytes(fusion)
-    card = FusionCard(
-        id="fusion-x",
-        variant="blend",
-        views=fusion.views,
-        blocks=fusion.blocks,
-        weights_sha256=sha256_hex(weights),
-        parent="",
-        exports=(),
-        fresh=(),
-        cached=(),
-        missing=(),
-        seed=0,
-        settings_hash="",
-        settings={},
-        metrics={},
-        abstain_below=0.0,
-        created="2026-01-01T00:00:00+00:00",
-    )
+    card = fusion_card(fusion, weights)
     rows = [[array.float() for array in arrays] for arrays in draw(BLOCKS)]
     again = build_fusion(card, weights)
     assert torch.equal(fusion(*rows).logits_NV, again(*rows).logits_NV)

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from shared.echo.expert import Block, FusionCard, FusionVariant
+from shared.echo.expert import Block, FusionVariant
 from shared.errors import Code, EchoFedError
-from shared.files import sha256_hex
 from shared.models.fused import FusionOutput, union_views
 from shared.models.fusion import ScoreFusion
 from shared.models.fusion_weights import build_fusion, copy_shared, fusion_to_bytes
+from shared.testing.exports import fusion_card
 
 VARIANTS: tuple[FusionVariant, ...] = ("sum", "attention", "discrepancy")
 BLOCKS = (
@@ -56,27 +56,6 @@ def pick(rows: Rows, order: tuple[int, ...]) -> Rows:
 
 def columns(fusion: ScoreFusion) -> list[tuple[str, str]]:
     return [(block.expert, view) for block in fusion.blocks for view in block.views]
-
-
-def card_of(fusion: ScoreFusion, weights: bytes) -> FusionCard:
-    return FusionCard(
-        id="fusion-x",
-        variant=fusion.variant,
-        views=fusion.views,
-        blocks=fusion.blocks,
-        weights_sha256=sha256_hex(weights),
-        parent="",
-        exports=(),
-        fresh=(),
-        cached=(),
-        missing=(),
-        seed=3,
-        settings_hash="",
-        settings={},
-        metrics={},
-        abstain_below=0.0,
-        created="",
-    )
 
 
 @every_variant
@@ -220,7 +199,7 @@ def test_weights_read_back_are_equal_in_any_order(variant: FusionVariant, num: i
     rows = tuple([column.float() for column in part] for part in draw(blocks))
     fusion.fit_scales(rows[0], rows[2], torch.ones(9, num))
     weights = fusion_to_bytes(fusion)
-    card = card_of(fusion, weights)
+    card = fusion_card(fusion, weights)
     expected = fusion(*rows).log_probabilities_NV
     torch.testing.assert_close(build_fusion(card, weights)(*rows).log_probabilities_NV, expected)
     turned = build_fusion(replace(card, blocks=blocks[::-1]), weights)
@@ -262,7 +241,7 @@ def test_the_union_follows_the_ontology() -> None:
 def test_foreign_weights_are_refused() -> None:
     fusion = ScoreFusion(BLOCKS, "sum")
     weights = fusion_to_bytes(fusion)
-    card = card_of(fusion, weights)
+    card = fusion_card(fusion, weights)
     with pytest.raises(EchoFedError) as altered:
         build_fusion(card, weights[:-4] + b"\1\1\1\1")
     with pytest.raises(EchoFedError) as misfit:
@@ -273,7 +252,7 @@ def test_foreign_weights_are_refused() -> None:
 def test_a_card_with_a_view_that_no_expert_owns_is_refused() -> None:
     fusion = ScoreFusion(BLOCKS, "sum")
     weights = fusion_to_bytes(fusion)
-    card = card_of(fusion, weights)
+    card = fusion_card(fusion, weights)
     with pytest.raises(EchoFedError) as unowned:
         build_fusion(replace(card, views=(*card.views, "SSN")), weights)
     assert unowned.value.code == Code.CHECKPOINT_CORRUPT

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from shared.echo.expert import Block, FusionCard
+from shared.echo.expert import Block
 from shared.errors import Code, EchoFedError
-from shared.files import sha256_hex
 from shared.models.fusion_weights import build_fusion, copy_shared, fusion_to_bytes
 from shared.models.union_head import UnionHead
+from shared.testing.exports import fusion_card
 
 BLOCKS = (
     Block("north.1", ("A4C", "A2C", "PLAX"), 7, 3),
@@ -91,24 +91,7 @@ def test_all_experts_can_be_out_of_place_at_once() -> None:
 def test_weights_read_back_are_equal() -> None:
     head = build(BLOCKS).float()
     weights = fusion_to_bytes(head)
-    card = FusionCard(
-        id="fusion-x",
-        variant="ridge",
-        views=head.views,
-        blocks=head.blocks,
-        weights_sha256=sha256_hex(weights),
-        parent="",
-        exports=(),
-        fresh=(),
-        cached=(),
-        missing=(),
-        seed=0,
-        settings_hash="",
-        settings={},
-        metrics={},
-        abstain_below=0.0,
-        created="2026-01-01T00:00:00+00:00",
-    )
+    card = fusion_card(head, weights)
     again = build_fusion(card, weights)
     rows = [[array.float() for array in arrays] for arrays in draw(BLOCKS)]
     assert torch.equal(head(*rows).logits_NV, again(*rows).logits_NV)
