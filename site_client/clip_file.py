@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from shared.echo.annotation import Annotation
 from shared.echo.frame import MillimetresPerPixel
 from shared.echo.manifest import TextState
 from shared.echo.sector import Fan
@@ -38,6 +39,7 @@ class StoredClip:
         num_blanked: pixels of all frames that de-identification made zero, None where it was not
             counted.
         text: what is known of text inside the sector; ``kept`` and ``blanked`` tell of some.
+        annotation: label maps of some frames, None where nobody made any.
     """
 
     pixels_THW: NDArray[np.uint8]
@@ -48,6 +50,7 @@ class StoredClip:
     confidence: float = 0.0
     num_blanked: int | None = None
     text: TextState = "unchecked"
+    annotation: Annotation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,9 @@ def pack_clip(clip: StoredClip) -> bytes:
     arrays: dict[str, NDArray[Any]] = {"frames_packed": packed, "frame_ends": ends_T}
     if clip.mask_HW is not None:
         arrays["mask_packed"] = np.packbits(clip.mask_HW)
+    if clip.annotation is not None:
+        header["structures"] = clip.annotation.structures
+        arrays |= _annotation_arrays(clip.annotation)
     return arrays_to_bytes(arrays, {"clip": json.dumps(header, sort_keys=True)})
 
 
@@ -114,6 +120,7 @@ def load_clip(path: Path) -> StoredClip:
         confidence=header["confidence"],
         num_blanked=header.get("num_blanked"),
         text=header.get("text", "unchecked"),
+        annotation=_annotation(arrays, header, pixels_THW.shape[1:]),
     )
 
 
@@ -158,6 +165,31 @@ def read_middle_frame(path: Path) -> NDArray[np.uint8]:
         start, end = int(ends_T[place - 1]) if place else 0, int(ends_T[place])
         packed = file.get_slice("frames_packed")[start:end]
     return unpack_frame(packed, (header["size"][0], header["size"][1]))
+
+
+def _annotation_arrays(annotation: Annotation) -> dict[str, NDArray[Any]]:
+    packed, ends_F = pack_frames(annotation.labels_FHW)
+    arrays: dict[str, NDArray[Any]] = {
+        "labels_packed": packed,
+        "labels_ends": ends_F,
+        "labels_frames": np.array(annotation.frames, np.int32),
+    }
+    if annotation.landmarks_xy_px_F32 is not None:
+        arrays["landmarks_xy_px"] = annotation.landmarks_xy_px_F32
+    return arrays
+
+
+def _annotation(
+    arrays: Mapping[str, NDArray[Any]], header: Mapping[str, Any], size_HW: tuple[int, ...]
+) -> Annotation | None:
+    if "labels_packed" not in arrays:
+        return None
+    return Annotation(
+        tuple(arrays["labels_frames"].tolist()),
+        unpack_frames(arrays["labels_packed"], arrays["labels_ends"], (size_HW[0], size_HW[1])),
+        tuple(header["structures"]),
+        arrays.get("landmarks_xy_px"),
+    )
 
 
 @contextmanager

@@ -32,6 +32,7 @@ class ClipRecord:
         num_blanked: pixels of all frames that de-identification made zero, None where it was not
             counted.
         text: what is known of text inside its sector.
+        structures: what its annotation names, background first; empty where it has none.
     """
 
     key: str
@@ -46,6 +47,7 @@ class ClipRecord:
     date: str = ""
     num_blanked: int | None = None
     text: TextState = "unchecked"
+    structures: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from shared.echo.annotation import Annotation
 from shared.echo.sector import Fan
 from shared.errors import Code, EchoFedError
 from shared.files import save_arrays
@@ -52,6 +53,22 @@ def assert_equal(back: StoredClip, clip: StoredClip) -> None:
 def test_a_clip_comes_back_as_it_was(tmp_path: Path, clip: StoredClip) -> None:
     save_clip(tmp_path / "c", clip)
     assert_equal(load_clip(tmp_path / "c"), clip)
+
+
+@pytest.mark.parametrize("has_landmarks", [True, False])
+def test_an_annotation_comes_back_with_its_clip(
+    tmp_path: Path, clip: StoredClip, seed: int, has_landmarks: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    places = rng.normal(size=(2, 3, 2)) if has_landmarks else None
+    labels = rng.integers(0, 3, (2, 13, 17)).astype(np.uint8)
+    annotation = Annotation((0, 2), labels, ("background", "lv", "la"), places)
+    save_clip(tmp_path / "c", replace(clip, annotation=annotation))
+    back = load_clip(tmp_path / "c").annotation
+    assert back is not None
+    assert (back.frames, back.structures) == (annotation.frames, annotation.structures)
+    assert np.array_equal(back.labels_FHW, labels)
+    assert np.array_equal(back.landmarks_xy_px_F32, places)
 
 
 def test_a_clip_without_mask_and_scale_comes_back_too(tmp_path: Path, clip: StoredClip) -> None:
