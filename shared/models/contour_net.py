@@ -32,6 +32,14 @@ class ContourMaps(NamedTuple):
     distance_mm_NHW: Tensor
 
 
+class ContourAnswer(NamedTuple):
+    """What a contour is made of; see ``ContourMaps``."""
+
+    points_xy_mm_NK2: Tensor
+    covariance_mm2_NK22: Tensor
+    distance_mm_NHW: Tensor
+
+
 class ContourNet(nn.Module):
     """U-Net trunk with a heat map per landmark and a distance map.
 
