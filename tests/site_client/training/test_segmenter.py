@@ -68,7 +68,7 @@ def test_card_says_what_the_segmenter_is(traced_site: Any) -> None:
 
 
 def test_masks_are_learnt(traced_site: Any) -> None:
-    card, _ = run(traced_site(), **LONG)
+    card, _ = run(traced_site(), width=16, **LONG)
     assert card.metrics["val_dice"] > 0.85
     assert card.metrics["val_dice_lv"] > 0.9
 
