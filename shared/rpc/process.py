@@ -71,6 +71,7 @@ class ModelProcess:
             daemon=True,
         )
         self._process.start()
+        self.pid = self._process.pid
         theirs.close()  # the process has the only one, so its end is seen at once
         atexit.register(self._process.kill)
         try:
@@ -80,12 +81,8 @@ class ModelProcess:
             raise
 
     @property
-    def pid(self) -> int:
-        return self._process.pid or 0
-
-    @property
     def is_alive(self) -> bool:
-        return self._process.is_alive()
+        return not self._wire.closed and self._process.is_alive()
 
     def compute(self, columns: Iterable[Sequence[NDArray[Any]]], *, longest_s: float) -> Arrays:
         """Run the model once.
@@ -119,6 +116,8 @@ class ModelProcess:
             self._process.kill()
             self._process.join()
         atexit.unregister(self._process.kill)
+        with contextlib.suppress(ValueError):  # a thread that starts another saw its end first
+            self._process.close()
         self._inbox.close()
         self._outbox.close()
 
@@ -200,15 +199,14 @@ def _live(
     for number in (signal.SIGINT, signal.SIGTERM):  # the host drains first, then closes the wire
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    for library in ("OMP", "MKL", "OPENBLAS"):
-        os.environ[f"{library}_NUM_THREADS"] = str(threads)
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # read when torch is loaded
     inbox, outbox = regions
     built: list[Forward] = []
 
     def construct() -> _Reply:
         module, attribute = build.split(":")
         built.append(getattr(import_module(module), attribute)(argument))
-        if "torch" in sys.modules:  # it may have been there before the variables were
+        if "torch" in sys.modules:  # it may have been there before
             sys.modules["torch"].set_num_threads(threads)
         return {"layout": []}
 

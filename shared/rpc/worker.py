@@ -101,10 +101,10 @@ class Worker:
         self.close()
 
     @property
-    def pid(self) -> int:
-        """The process that computes now; 0 where none could be started."""
+    def pid(self) -> int | None:
+        """The process that computes now, unless none could be started."""
         process = self._process
-        return process.pid if process else 0
+        return process.pid if process else None
 
     def statistics(self) -> Statistics:
         with self._changed:
@@ -126,8 +126,7 @@ class Worker:
         _expect_rows(arrays)
         request = Request(tuple(arrays), caller, call)
         with self._changed:
-            if self._is_closing:
-                raise _lost("has been closed")
+            self._expect_open()
             self._queue.add(request)
             self._changed.notify_all()
         while not request.ended.wait(_LOOK_S):
@@ -150,6 +149,7 @@ class Worker:
             ForwardFailed: for any other error in the function; the old model serves on.
         """
         with self._swapping:
+            self._expect_open()
             new = self._start(argument)
             with self._changed:
                 self._next, self._next_argument = new, argument
@@ -160,7 +160,7 @@ class Worker:
             if needless is not None:
                 needless.end()
             if needless is new:
-                raise _lost("has been closed")
+                self._expect_open()
 
     def close(self) -> None:
         """Take no more requests, compute those that wait, and end the process."""
@@ -276,6 +276,10 @@ class Worker:
             return ModelProcess(self._build, argument, threads=self._threads)
         except ProcessLost as error:
             raise _lost("ended before its model stood") from error
+
+    def _expect_open(self) -> None:
+        if self._is_closing:
+            raise _lost("has been closed")
 
     def _count(self, **more: int) -> None:
         with self._changed:
