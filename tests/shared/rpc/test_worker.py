@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -57,45 +57,62 @@ def code_of(call: Callable[[], object]) -> Code:
     return refused.value.code
 
 
+class Seen(Deadline):
+    """A call that tells when it was first asked for, which is once it waits in the queue."""
+
+    def __init__(self) -> None:
+        super().__init__(20.0)
+        self.asked = threading.Event()
+
+    def is_active(self) -> bool:
+        self.asked.set()
+        return True
+
+
 @contextlib.contextmanager
-def busy(worker: Worker, *, for_s: float) -> Iterator[None]:
-    """Hold the process with one request until something is certain to have queued behind it."""
-    before = worker.statistics().num_rows
+def held(worker: Worker, *, waiting: int = 0) -> Iterator[Future[Answer]]:
+    """Stop the process in the middle of a request, until so many others wait behind it."""
+    assert worker.pid is not None
+    os.kill(worker.pid, signal.SIGSTOP)
+    call = Seen()
     with ThreadPoolExecutor(1) as pool:
-        holding = pool.submit(ask, worker, takes_s=for_s, caller="holder")
-        while not worker_has_taken(worker):
-            assert worker.statistics().num_rows == before
-        yield
-        holding.result()
+        holder = pool.submit(worker.run, [np.zeros((1, 2))], caller="holder", call=call)
+        call.asked.wait(10.0)
+        until(lambda: worker.statistics().num_waiting == 0)
+        yield holder
+        until(lambda: worker.statistics().num_waiting == waiting)
+        if worker.pid is not None:
+            os.kill(worker.pid, signal.SIGCONT)
+        holder.result()
 
 
-def worker_has_taken(worker: Worker) -> bool:
-    time.sleep(0.03)
-    return worker.statistics().num_waiting == 0
+def until(is_so: Callable[[], bool]) -> None:
+    end_s = time.monotonic() + 20.0
+    while not is_so():
+        assert time.monotonic() < end_s
+        time.sleep(0.01)
 
 
 def test_what_comes_together_is_computed_together(worker: Worker) -> None:
     before = worker.statistics()
-    with ThreadPoolExecutor(8) as pool, busy(worker, for_s=0.3):
+    with ThreadPoolExecutor(8) as pool, held(worker, waiting=8):
         asked = [pool.submit(ask, worker, float(k), caller=f"site{k}") for k in range(8)]
     answers = [one.result() for one in asked]
     assert [one.arrays[0][0, 0] for one in answers] == [3.0 * k for k in range(8)]
-    assert {tuple(one.arrays[1][0, :2]) for one in answers} == {
-        (answers[0].arrays[1][0, 0], MAX_BATCH)
-    }
+    assert {tuple(one.arrays[1][0]) for one in answers} == {tuple(answers[0].arrays[1][0])}
     done = worker.statistics()
     assert done.num_batches - before.num_batches == 2
     assert done.num_requests - before.num_requests == done.num_rows - before.num_rows == 9
 
 
-def test_an_idle_process_waits_for_company_and_no_longer() -> None:
-    with started("3", latency_s=0.4) as worker, ThreadPoolExecutor(2) as pool:
-        first = pool.submit(ask, worker)
-        time.sleep(0.1)
-        second = pool.submit(ask, worker)
-        answers = first.result(), second.result()
-    assert [one.arrays[1][0, 1] for one in answers] == [2, 2]
-    assert 0.3 < answers[0].waited_s < 2.0
+def test_an_idle_process_waits_for_company_until_the_batch_is_full_or_the_time_over() -> None:
+    with started("3", latency_s=1.0) as worker, ThreadPoolExecutor(2) as pool:
+        asked = [pool.submit(ask, worker, rows=4) for _ in range(2)]
+        assert [one.result().arrays[1][0, 1] for one in asked] == [8, 8]
+        assert max(one.result().waited_s for one in asked) < 1.0
+        lone = ask(worker)
+    assert lone.waited_s >= 1.0
+    assert lone.arrays[1][0, 1] == 1
 
 
 def test_every_caller_gets_the_answer_to_its_own_rows(worker: Worker, seed: int) -> None:
@@ -130,7 +147,7 @@ def test_arrays_that_make_no_rows_are_refused(worker: Worker, bad: list[np.ndarr
 def test_a_request_that_fails_does_not_fail_its_company(worker: Worker) -> None:
     tags = [1.0, RAISES, 2.0, REFUSES]
     pid = worker.pid
-    with ThreadPoolExecutor(4) as pool, busy(worker, for_s=0.2):
+    with ThreadPoolExecutor(4) as pool, held(worker, waiting=4):
         asked = [pool.submit(ask, worker, tag) for tag in tags]
     assert [asked[k].result().arrays[0][0, 0] for k in (0, 2)] == [3.0, 6.0]
     assert code_of(asked[3].result) is Code.SECTOR_EMPTY
@@ -142,18 +159,18 @@ def test_a_request_that_fails_does_not_fail_its_company(worker: Worker) -> None:
 
 def test_a_killed_process_is_replaced_and_its_requests_are_computed_again(worker: Worker) -> None:
     before, pid = worker.statistics().num_restarts, worker.pid
-    with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(ask, worker, 7.0, takes_s=0.4)
-        time.sleep(0.2)
+    assert pid is not None
+    with ThreadPoolExecutor(1) as pool, held(worker) as begun:
+        asked = pool.submit(ask, worker, 7.0)
+        until(lambda: worker.statistics().num_waiting == 1)
         os.kill(pid, signal.SIGKILL)
-        answer = asked.result()
-    assert answer.arrays[0][0, 0] == 21.0
-    assert answer.arrays[1][0, 2] == worker.pid != pid
+    assert begun.result().arrays[1][0, 2] == worker.pid != pid
+    assert asked.result().arrays[0][0, 0] == 21.0
     assert worker.statistics().num_restarts == before + 1
 
 
 def test_who_ends_the_process_twice_is_told_and_its_company_is_answered(worker: Worker) -> None:
-    with ThreadPoolExecutor(3) as pool, busy(worker, for_s=0.2):
+    with ThreadPoolExecutor(3) as pool, held(worker, waiting=3):
         asked = [pool.submit(ask, worker, tag) for tag in (1.0, DIES, 2.0)]
     assert code_of(asked[1].result) is Code.WORKER_LOST
     assert [asked[k].result().arrays[0][0, 0] for k in (0, 2)] == [3.0, 6.0]
@@ -170,7 +187,7 @@ def test_a_swap_under_load_drops_nothing_and_mixes_no_models() -> None:
         load = [pool.submit(call, worker) for _ in range(3)]
         worker.swap("5")
         num_before = len(answers)
-        time.sleep(0.3)
+        until(lambda: len(answers) > num_before + 6)
         stop.set()
         assert [one.result() for one in load] == [None] * 3
     assert {one.argument for one in answers} == {"2", "5"}
@@ -198,14 +215,11 @@ def test_a_model_that_rots_is_told_to_callers_until_it_is_mended(tmp_path: Path)
 
 def test_what_is_not_begun_by_its_deadline_is_never_computed(worker: Worker) -> None:
     before = worker.statistics().num_rows
-    with busy(worker, for_s=0.5):
-        start = time.monotonic()
-        late = np.zeros((3, 2))
+    late = np.zeros((3, 2))
+    with held(worker):
         refused = code_of(lambda: worker.run([late], caller="north", call=Deadline(0.1)))
-        waited_s = time.monotonic() - start
-    assert refused is Code.DEADLINE_EXCEEDED
-    assert waited_s < 0.4
     ask(worker)
+    assert refused is Code.DEADLINE_EXCEEDED
     assert worker.statistics().num_rows == before + 2
 
 
@@ -221,7 +235,7 @@ class _Gone:
 
 def test_the_work_of_a_vanished_caller_is_dropped(worker: Worker) -> None:
     before = worker.statistics().num_rows
-    with busy(worker, for_s=0.3):
+    with held(worker):
         gone = code_of(lambda: worker.run([np.zeros((3, 2))], caller="north", call=_Gone()))
     ask(worker)
     assert gone is Code.DEADLINE_EXCEEDED
@@ -232,14 +246,14 @@ def test_a_closed_worker_has_answered_all_and_leaves_nothing() -> None:
     gc.collect()
     here = psutil.Process()
     num_open, family = here.num_fds(), set(here.children())
-    with ThreadPoolExecutor(3) as pool, started("3", max_waiting=2) as worker:
+    with started("3", max_waiting=2) as worker, ThreadPoolExecutor(2) as pool:
         pid = worker.pid
-        asked = [pool.submit(ask, worker, takes_s=0.3)]
-        time.sleep(0.1)
-        asked += [pool.submit(ask, worker, takes_s=0.1) for _ in range(2)]
-        time.sleep(0.1)
-        assert code_of(lambda: ask(worker)) is Code.SERVICE_BUSY
-    assert [one.result().arrays[0][0, 0] for one in asked] == [3.0] * 3
+        with held(worker, waiting=2):
+            asked = [pool.submit(ask, worker, takes_s=0.2) for _ in range(2)]
+            until(lambda: worker.statistics().num_waiting == 2)
+            assert code_of(lambda: ask(worker)) is Code.SERVICE_BUSY
+        worker.close()
+        assert [one.result().arrays[0][0, 0] for one in asked] == [3.0] * 2
     assert code_of(lambda: ask(worker)) is Code.WORKER_LOST
     assert code_of(lambda: worker.swap("5")) is Code.WORKER_LOST
     gc.collect()
