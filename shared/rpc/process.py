@@ -178,10 +178,9 @@ class _Region:
         )
 
     def close(self) -> None:
-        """Let go; memory that arrays still lie in goes with them."""
+        """Let go; memory that arrays still lie in goes with the last of them."""
         os.close(self._handle)
-        with contextlib.suppress(BufferError):
-            self._memory.close()
+        del self._memory  # closing it would pull it from under them: numpy takes no hold of it
 
 
 def _region_of(handle: Any) -> _Region:

@@ -274,7 +274,7 @@ class Worker:
     def _start(self, argument: str) -> ModelProcess:
         try:
             return ModelProcess(self._build, argument, threads=self._threads)
-        except ProcessLost as error:
+        except (ProcessLost, OSError) as error:  # OSError where the machine is full
             raise _lost("ended before its model stood") from error
 
     def _expect_open(self) -> None:

@@ -176,22 +176,36 @@ def test_who_ends_the_process_twice_is_told_and_its_company_is_answered(worker: 
     assert [asked[k].result().arrays[0][0, 0] for k in (0, 2)] == [3.0, 6.0]
 
 
+def test_a_process_that_gives_no_answer_is_replaced_once_nobody_waits_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("shared.rpc.worker._STUCK_S", 0.1)
+    monkeypatch.setattr("shared.rpc.process._LONGEST_END_S", 0.1)
+    with started("3") as worker:
+        assert worker.pid is not None
+        os.kill(worker.pid, signal.SIGSTOP)
+        call = Deadline(0.2)
+        stuck = code_of(lambda: worker.run([np.zeros((1, 2))], caller="north", call=call))
+        assert stuck is Code.DEADLINE_EXCEEDED
+        assert ask(worker, 2.0).arrays[0][0, 0] == 6.0
+
+
 def test_a_swap_under_load_drops_nothing_and_mixes_no_models() -> None:
     answers, stop = [], threading.Event()
 
-    def call(worker: Worker) -> None:
+    def call(worker: Worker, caller: str) -> None:
         while not stop.is_set():
-            answers.append(ask(worker, 1.0, takes_s=0.005, rows=20))
+            answers.append(ask(worker, 1.0, takes_s=0.005, rows=20, caller=caller))
 
-    with started("2") as worker, ThreadPoolExecutor(3) as pool:
-        load = [pool.submit(call, worker) for _ in range(3)]
+    with started("2") as worker, ThreadPoolExecutor(6) as pool:
+        load = [pool.submit(call, worker, f"site{k}") for k in range(6)]
         worker.swap("5")
         num_before = len(answers)
-        until(lambda: len(answers) > num_before + 6)
+        until(lambda: len(answers) > num_before + 12)
         stop.set()
-        assert [one.result() for one in load] == [None] * 3
+        assert [one.result() for one in load] == [None] * 6
     assert {one.argument for one in answers} == {"2", "5"}
-    assert {one.argument for one in answers[num_before + 3 :]} == {"5"}
+    assert {one.argument for one in answers[num_before + 6 :]} == {"5"}
     for one in answers:
         assert set(one.arrays[0][:, 0]) == {float(one.argument)}
         assert len(set(one.arrays[1][:, 2])) == 1
@@ -217,8 +231,11 @@ def test_what_is_not_begun_by_its_deadline_is_never_computed(worker: Worker) -> 
     before = worker.statistics().num_rows
     late = np.zeros((3, 2))
     with held(worker):
+        begin_s = time.monotonic()
         refused = code_of(lambda: worker.run([late], caller="north", call=Deadline(0.1)))
+        told_s = time.monotonic() - begin_s
     ask(worker)
+    assert told_s < 3.0  # and not when the process has time
     assert refused is Code.DEADLINE_EXCEEDED
     assert worker.statistics().num_rows == before + 2
 
