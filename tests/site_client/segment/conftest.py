@@ -1,5 +1,6 @@
 """A phantom's cine with its exact masks, their contours and what follows, and its DICOM file."""
 
+from copy import deepcopy
 from dataclasses import replace
 from functools import cache
 
@@ -68,11 +69,16 @@ def segment_phantom(num_frames: int = 8, size_HW: tuple[int, int] = (120, 160)) 
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def segmented() -> SegmentedCine:
     return segment_phantom()
 
 
-@pytest.fixture
-def source() -> FileDataset:
+@pytest.fixture(scope="session")
+def untouched_source() -> FileDataset:
     return dicom_of(phantom_clip(), PERSON, StudyTags("North", "study", "20240312", 1))
+
+
+@pytest.fixture
+def source(untouched_source: FileDataset) -> FileDataset:
+    return deepcopy(untouched_source)
