@@ -8,6 +8,7 @@ import pytest
 from highdicom.seg import segread
 from pydicom import dcmread
 from pydicom.config import IGNORE
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileDataset
 
 from shared.echo.mask import STRUCTURES
@@ -200,12 +201,14 @@ def test_a_header_that_makes_no_object_is_refused_without_its_values(
 def test_no_library_logs_a_value_of_the_header(
     segmented: SegmentedCine, source: FileDataset, caplog: pytest.LogCaptureFixture
 ) -> None:
-    element = source["StudyTime"]
-    element.validation_mode = IGNORE
-    element.value = "Verdichio"
-    source.PatientName = "Verdichio"
+    source.add(DataElement("AccessionNumber", "SH", "Verdichio" * 9, validation_mode=IGNORE))
+    buffer = BytesIO()
+    source.save_as(buffer, enforce_file_format=True)
+    buffer.seek(0)
+    caplog.clear()
+    # values of a file are looked at when they are asked for
     with suppress(EchoFedError):
-        built(segmented, source)
+        build_segmentation(segmented, dcmread(buffer), made=MADE)
     assert not caplog.records
 
 
