@@ -32,7 +32,7 @@ class SegmentedCine:
         masks: of each frame, None where there is none; all of the clip's rows and columns.
         contours: of each frame, None where none was found.
         measurements: all that was measured, perhaps with the cine of another view.
-        models: the segmenters that spoke.
+        models: the segmenters that spoke, at least one; the one that gave the masks first.
         doubts_T: doubt of each pixel in [0, 1] of each frame, None where unknown.
         ed: index of the frame at end diastole, None where no beat was found.
         es: index of the frame at end systole.

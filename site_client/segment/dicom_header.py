@@ -74,7 +74,7 @@ def header_of(source: Dataset, segmented: SegmentedCine) -> Dataset:
             if header.get(keyword) is None:
                 setattr(header, keyword, "")
         if header.PatientSex not in _SEXES:
-            header.PatientSex = "O"
+            header.PatientSex = ""
     missing = [keyword for keyword in _UIDS if not header.get(keyword)]
     if missing:
         raise EchoFedError(

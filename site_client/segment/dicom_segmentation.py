@@ -69,6 +69,7 @@ def build_segmentation(segmented: SegmentedCine, source: Dataset, *, made: datet
         )
     with building_door():
         dataset = _empty_object(header, segmented, made=made)
+        _describe_image(dataset, header, view=segmented.view)
     dataset.SegmentSequence = [
         _segment(number, name, segmented.models[0]) for number, name in enumerate(shown, start=1)
     ]
@@ -79,7 +80,7 @@ def build_segmentation(segmented: SegmentedCine, source: Dataset, *, made: datet
 
 
 def _empty_object(header: Dataset, segmented: SegmentedCine, *, made: datetime) -> Dataset:
-    """Patient, study, series, equipment and what holds for all frames."""
+    """Patient, study, series and equipment."""
     dataset = SOPClass(
         study_instance_uid=header.StudyInstanceUID,
         series_instance_uid=new_uid(header, made, "segmentation series"),
@@ -105,10 +106,15 @@ def _empty_object(header: Dataset, segmented: SegmentedCine, *, made: datetime) 
         **describe_maker(segmented.models),
     )
     dataset.copy_patient_and_study_information(header)
+    return dataset
+
+
+def _describe_image(dataset: Dataset, header: Dataset, *, view: str) -> None:
+    """Size, bits and provenance of all frames (PS3.3 C.7.6.1, C.7.6.3, C.8.20.2)."""
     dataset.ImageType = ["DERIVED", "PRIMARY"]
     dataset.PatientOrientation = header.get("PatientOrientation") or ""
     dataset.ContentLabel = "HEART"
-    dataset.ContentDescription = f"{segmented.view}, found by software"
+    dataset.ContentDescription = f"{view}, found by software"
     dataset.ContentCreatorName = ""
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
     dataset.Rows, dataset.Columns = header.Rows, header.Columns
@@ -119,7 +125,6 @@ def _empty_object(header: Dataset, segmented: SegmentedCine, *, made: datetime) 
         if header.get(keyword):
             setattr(dataset, keyword, header[keyword].value)
     dataset.SegmentationType, dataset.SegmentsOverlap = "BINARY", "NO"
-    return dataset
 
 
 def _segment(number: int, name: str, model: ModelName) -> SegmentDescription:
