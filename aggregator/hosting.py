@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from aggregator.authority import sign_model_card
 from aggregator.cards import cards_of, with_trunks
 from aggregator.centre import Centre
 from aggregator.enrolment import revoked_keys
@@ -53,7 +54,9 @@ class ServingModels:
             {"model": folder.name, "sha256": sha256, "caller": caller.name, "role": caller.role},
             actor="centre",
         )
-        return StoredModel(folder / CARD_FILE, folder / WEIGHTS_FILE)
+        path = folder / CARD_FILE
+        signature = sign_model_card(self.centre.authority, path.read_bytes())
+        return StoredModel(path, folder / WEIGHTS_FILE, signature)
 
     def _needed(self, fusion: FusionCard) -> dict[str, tuple[Path, str]]:
         experts = with_trunks(self.centre, cards_of(self.centre, fusion))
