@@ -19,6 +19,7 @@ from aggregator.cli import build_app
 from aggregator.enrolment import approve, invite, revoked_keys
 from aggregator.hosting import SERVING, running_services
 from shared.errors import Code, EchoFedError
+from shared.files import sha256_hex
 from shared.rpc.channel import Channel, open_channel
 from shared.rpc.peer import Credentials, Peer, peer_named_in
 from shared.services.models import fetch_model
@@ -82,6 +83,9 @@ def test_a_caller_reaches_what_its_role_may_until_it_is_revoked(
 ) -> None:
     told = enrol(config, "lee", "--role", role, "--approve", request_of(tmp_path, "lee"))
     certificate = Path(told["certificate"])
+    key = serialization.load_pem_private_key((tmp_path / "lee.key").read_bytes(), None)
+    spki = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    assert told["key"] == sha256_hex(key.public_key().public_bytes(*spki))
     shown = x509.load_pem_x509_certificate(certificate.read_bytes())
     assert peer_named_in(shown) == Peer("lee", role)
     credentials = Credentials(Path(told["ca"]), certificate, tmp_path / "lee.key")

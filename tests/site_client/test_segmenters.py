@@ -277,3 +277,14 @@ def test_a_segmenter_leaves_by_hand_and_the_centre_can_read_it(
         result = CliRunner().invoke(build_app(), ["export", str(out), "--segmenter", name, *words])
         assert result.exit_code == code, result.output
     assert load_segmenter_files(out / "segmenters" / card.id) == (card, weights)
+
+
+def test_status_says_what_each_alias_stands_for(tmp_path: Path) -> None:
+    store = SiteStore(tmp_path)
+    card, weights = untrained_segmenter(1)
+    save_segmenter(store.segmenter_folder(card.id), card, weights)
+    store.set_alias(MASKS, card.id)
+    (tmp_path / "site.yaml").write_text("site: north\n")
+    words = ["status", "--json", "--config", str(tmp_path / "site.yaml")]
+    (line,) = json.loads(CliRunner().invoke(build_app(), words).stdout)["segmenters"]
+    assert (line["segmenter"], line["origin"], line["aliases"]) == (card.id, "phantom", MASKS)
