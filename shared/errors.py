@@ -62,10 +62,12 @@ class Code(IntEnum):
     DEADLINE_EXCEEDED = 91
     ROLE_REFUSED = 92
     REQUEST_TOO_LARGE = 93
+    JOB_UNKNOWN = 94
     SPACING_MISSING = 95
     CONTOUR_INVALID = 96
     VIEWS_UNFIT = 97
     LANDMARKS_MISSING = 98
+    RESULT_MISSING = 99
 
 
 class EchoFedError(Exception):
