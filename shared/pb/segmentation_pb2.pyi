@@ -136,18 +136,18 @@ class ClipPart(_message.Message):
     def __init__(self, question: _Optional[_Union[Question, _Mapping]] = ..., shape: _Optional[_Iterable[int]] = ..., dtype: _Optional[str] = ..., pixels: _Optional[_Union[_tensor_pb2.Chunk, _Mapping]] = ...) -> None: ...
 
 class AnswerPart(_message.Message):
-    __slots__ = ("model", "frame", "mask", "measurement", "unmeasured")
+    __slots__ = ("model", "frame", "mask", "measurements", "unmeasured")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     FRAME_FIELD_NUMBER: _ClassVar[int]
     MASK_FIELD_NUMBER: _ClassVar[int]
-    MEASUREMENT_FIELD_NUMBER: _ClassVar[int]
+    MEASUREMENTS_FIELD_NUMBER: _ClassVar[int]
     UNMEASURED_FIELD_NUMBER: _ClassVar[int]
     model: ModelName
     frame: FrameAnswer
     mask: _tensor_pb2.Chunk
-    measurement: Measurement
+    measurements: Measurements
     unmeasured: Failure
-    def __init__(self, model: _Optional[_Union[ModelName, _Mapping]] = ..., frame: _Optional[_Union[FrameAnswer, _Mapping]] = ..., mask: _Optional[_Union[_tensor_pb2.Chunk, _Mapping]] = ..., measurement: _Optional[_Union[Measurement, _Mapping]] = ..., unmeasured: _Optional[_Union[Failure, _Mapping]] = ...) -> None: ...
+    def __init__(self, model: _Optional[_Union[ModelName, _Mapping]] = ..., frame: _Optional[_Union[FrameAnswer, _Mapping]] = ..., mask: _Optional[_Union[_tensor_pb2.Chunk, _Mapping]] = ..., measurements: _Optional[_Union[Measurements, _Mapping]] = ..., unmeasured: _Optional[_Union[Failure, _Mapping]] = ...) -> None: ...
 
 class ModelName(_message.Message):
     __slots__ = ("id", "sha256")
@@ -158,20 +158,22 @@ class ModelName(_message.Message):
     def __init__(self, id: _Optional[str] = ..., sha256: _Optional[str] = ...) -> None: ...
 
 class FrameAnswer(_message.Message):
-    __slots__ = ("frame", "contour", "missing", "spread_mm", "structures", "shape")
+    __slots__ = ("frame", "contour", "missing", "spread_mm", "structures", "shape", "mask_mm_per_pixel")
     FRAME_FIELD_NUMBER: _ClassVar[int]
     CONTOUR_FIELD_NUMBER: _ClassVar[int]
     MISSING_FIELD_NUMBER: _ClassVar[int]
     SPREAD_MM_FIELD_NUMBER: _ClassVar[int]
     STRUCTURES_FIELD_NUMBER: _ClassVar[int]
     SHAPE_FIELD_NUMBER: _ClassVar[int]
+    MASK_MM_PER_PIXEL_FIELD_NUMBER: _ClassVar[int]
     frame: int
     contour: Contour
     missing: int
     spread_mm: float
     structures: _containers.RepeatedScalarFieldContainer[str]
     shape: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, frame: _Optional[int] = ..., contour: _Optional[_Union[Contour, _Mapping]] = ..., missing: _Optional[int] = ..., spread_mm: _Optional[float] = ..., structures: _Optional[_Iterable[str]] = ..., shape: _Optional[_Iterable[int]] = ...) -> None: ...
+    mask_mm_per_pixel: Spacing
+    def __init__(self, frame: _Optional[int] = ..., contour: _Optional[_Union[Contour, _Mapping]] = ..., missing: _Optional[int] = ..., spread_mm: _Optional[float] = ..., structures: _Optional[_Iterable[str]] = ..., shape: _Optional[_Iterable[int]] = ..., mask_mm_per_pixel: _Optional[_Union[Spacing, _Mapping]] = ...) -> None: ...
 
 class Contour(_message.Message):
     __slots__ = ("points_xy_mm", "apex", "view", "frame", "mm_per_pixel", "covariance_mm2")
@@ -188,6 +190,14 @@ class Contour(_message.Message):
     mm_per_pixel: Spacing
     covariance_mm2: _tensor_pb2.Tensor
     def __init__(self, points_xy_mm: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., apex: _Optional[int] = ..., view: _Optional[str] = ..., frame: _Optional[int] = ..., mm_per_pixel: _Optional[_Union[Spacing, _Mapping]] = ..., covariance_mm2: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ...) -> None: ...
+
+class Measurements(_message.Message):
+    __slots__ = ("measurements", "cautions")
+    MEASUREMENTS_FIELD_NUMBER: _ClassVar[int]
+    CAUTIONS_FIELD_NUMBER: _ClassVar[int]
+    measurements: _containers.RepeatedCompositeFieldContainer[Measurement]
+    cautions: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, measurements: _Optional[_Iterable[_Union[Measurement, _Mapping]]] = ..., cautions: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Measurement(_message.Message):
     __slots__ = ("name", "value", "unit", "method", "views", "frames", "mm_per_pixel", "interval", "flags")

@@ -1,8 +1,13 @@
 """Deadlines: every call has one, and long work asks between steps whether it is still wanted."""
 
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
 import grpc
 
 from shared.errors import Code, EchoFedError
+
+T = TypeVar("T")
 
 
 def expect_deadline(context: grpc.ServicerContext, *, longest_s: float) -> None:
@@ -32,3 +37,14 @@ def expect_wanted(context: grpc.ServicerContext) -> None:
             "the work was not done by its deadline",
             "allow more time, or ask for less at once",
         )
+
+
+def while_wanted(steps: Iterable[T], context: grpc.ServicerContext) -> Iterator[T]:
+    """The steps of long work, for as long as somebody waits for its end.
+
+    Raises:
+        EchoFedError: DEADLINE_EXCEEDED.
+    """
+    for step in steps:
+        expect_wanted(context)
+        yield step

@@ -16,6 +16,7 @@ from shared.rpc.codec import CHUNK_BYTES
 from shared.rpc.peer import Credentials, Peer
 from shared.rpc.server import Service
 from shared.services import SERVICES
+from shared.services.host import Host
 from shared.services.models import fetch_model
 from shared.services.store import StoredModel
 from shared.testing.contracts import BadRequest, ServiceContract, hosting
@@ -51,7 +52,7 @@ def store(tmp_path: Path) -> FolderStore:
 
 @pytest.fixture
 def service(store: FolderStore) -> Service:
-    return SERVICES["models"](store)
+    return SERVICES["models"](Host(store.root, store))
 
 
 class TestModelService(ServiceContract):
