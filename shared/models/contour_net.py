@@ -5,7 +5,7 @@ public; heads and readout are ours, from the sources named below. Points are (x,
 centre of the first pixel, x to the right and y down.
 """
 
-from typing import NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +51,8 @@ class ContourNet(nn.Module):
         in_chans: channels of the image.
         width, depth, patch: as in ``UNetTrunk``.
     """
+
+    answers: ClassVar[Literal["contours"]] = "contours"
 
     def __init__(
         self,

@@ -7,6 +7,7 @@ et al. 2016, arXiv 1609.05158): a quarter of the work for patches of two by two.
 """
 
 from itertools import pairwise
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,8 @@ from torch import Tensor, nn
 from shared.errors import Code, EchoFedError
 from shared.models.blocks import conv_pair, small_head
 
-_WIDEST = 512  # channels of the deepest level at most, as in nnU-Net
+WIDEST = 512
+"""Channels of the deepest level at most, as in nnU-Net."""
 
 
 class UNetTrunk(nn.Module):
@@ -44,7 +46,7 @@ class UNetTrunk(nn.Module):
                 "take 1 or more of both",
             )
         self.width, self.patch, self.stride = width, patch, patch * 2**depth
-        widths = [min(width * 2**level, _WIDEST) for level in range(depth + 1)]
+        widths = [min(width * 2**level, WIDEST) for level in range(depth + 1)]
         self.gather = nn.PixelUnshuffle(patch)
         self.stem = conv_pair(in_chans * patch**2, width)
         self.down = nn.ModuleList(
@@ -101,6 +103,8 @@ class UNet(nn.Module):
         in_chans: channels of the image.
         width, depth, patch: as in ``UNetTrunk``.
     """
+
+    answers: ClassVar[Literal["masks"]] = "masks"
 
     def __init__(
         self,
