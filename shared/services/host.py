@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from shared.errors import Code, EchoFedError
+from shared.rpc.deadline import Call
 from shared.rpc.jobs import JobLimits
 from shared.rpc.peer import Peer
 from shared.services.store import ModelStore, StoredModel
@@ -16,8 +17,13 @@ if TYPE_CHECKING:  # a host of other services needs no networks
 class SegmenterStore(Protocol):
     """The segmenters of a host by alias, ready to answer."""
 
-    def find(self, alias: str, *, caller: Peer) -> "Segmenters":
+    def find(self, alias: str, *, caller: Peer, call: Call) -> "Segmenters":
         """Return what the alias stands for now.
+
+        Args:
+            alias: as the caller wrote it.
+            caller: for whom they answer.
+            call: until when, for networks that run elsewhere.
 
         Raises:
             EchoFedError: MODEL_UNKNOWN.
@@ -35,7 +41,7 @@ class NoModels:
 class NoSegmenters:
     """The store of a host without segmenters."""
 
-    def find(self, alias: str, *, caller: Peer) -> "Segmenters":
+    def find(self, alias: str, *, caller: Peer, call: Call) -> "Segmenters":
         raise _unknown(alias)
 
 

@@ -6,7 +6,7 @@ import grpc
 
 from shared.pb import segmentation_pb2 as pb
 from shared.pb import segmentation_pb2_grpc as stubs
-from shared.rpc.deadline import expect_wanted, while_wanted
+from shared.rpc.deadline import Deadline, expect_wanted, while_wanted
 from shared.rpc.jobs import Jobs, Step
 from shared.rpc.peer import Peer, Role, peer_of
 from shared.rpc.server import Service
@@ -37,7 +37,7 @@ class SegmentationServicer(stubs.SegmentationServiceServicer):
         self, request: Iterator[pb.SegmentRequest], context: grpc.ServicerContext
     ) -> Iterator[pb.SegmentReply]:
         clip, question = clip_from(message.part for message in request)
-        segmenters = self._store.find(question.alias, caller=peer_of(context))
+        segmenters = self._store.find(question.alias, caller=peer_of(context), call=context)
         for part in while_wanted(answer_clip(segmenters, clip, question), context):
             yield from (pb.SegmentReply(part=message) for message in messages_of(part))
 
@@ -45,7 +45,7 @@ class SegmentationServicer(stubs.SegmentationServiceServicer):
         self, request: Iterator[pb.FollowRequest], context: grpc.ServicerContext
     ) -> Iterator[pb.FollowReply]:
         question, clips = frames_from(request)
-        segmenters = self._store.find(question.alias, caller=peer_of(context))
+        segmenters = self._store.find(question.alias, caller=peer_of(context), call=context)
         for part in while_wanted(answer_frames(segmenters, clips, question), context):
             yield from (pb.FollowReply(part=message) for message in messages_of(part))
 
@@ -53,7 +53,7 @@ class SegmentationServicer(stubs.SegmentationServiceServicer):
         self, request: Iterator[pb.SubmitRequest], context: grpc.ServicerContext
     ) -> pb.SubmitReply:
         clip, question = clip_from(message.part for message in request)
-        segmenters = self._store.find(question.alias, caller=peer_of(context))
+        segmenters = self._store.find(question.alias, caller=peer_of(context), call=context)
         choose_segmenters(segmenters, question, clip.mm_per_pixel)  # rather now than in the job
         expect_picture(clip)
         return pb.SubmitReply(id=self._jobs.submit(peer_of(context), pack_clip(clip, question)))
@@ -81,7 +81,8 @@ def build(host: Host) -> Service:
 
     def work(request: bytes, owner: Peer) -> Generator[Step, None, None]:
         clip, question = unpack_clip(request)
-        segmenters = host.segmenters.find(question.alias, caller=owner)
+        call = Deadline(host.job_limits.longest_s)
+        segmenters = host.segmenters.find(question.alias, caller=owner, call=call)
         done, total = 0, len(clip.pixels_THW)
         for part in answer_clip(segmenters, clip, question):
             done += isinstance(part, FrameAnswer)

@@ -19,6 +19,7 @@ from shared.phantom.anatomy import draw_heart
 from shared.phantom.scanner import SCANNERS, render_clip
 from shared.rpc.channel import Channel, open_channel
 from shared.rpc.codec import tensor_to
+from shared.rpc.deadline import Call
 from shared.rpc.gate import Limits
 from shared.rpc.job_folder import JobStatus
 from shared.rpc.jobs import JobLimits
@@ -63,7 +64,7 @@ class OneAlias:
 
     segmenters: Segmenters
 
-    def find(self, alias: str, *, caller: Peer) -> Segmenters:
+    def find(self, alias: str, *, caller: Peer, call: Call) -> Segmenters:
         if alias != "serving":
             raise EchoFedError(Code.MODEL_UNKNOWN, f"no model is called {alias!r}")
         return self.segmenters
