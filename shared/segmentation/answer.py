@@ -83,10 +83,18 @@ class FrameAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """The measurements of a clip, and what speaks against them."""
+    """The measurements of a clip.
+
+    Args:
+        cautions: what speaks against them.
+        ed: frame of end diastole, None where the clip holds no beat.
+        es: frame of end systole.
+    """
 
     measurements: tuple[Measurement, ...]
     cautions: tuple[str, ...] = ()
+    ed: int | None = None
+    es: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +118,8 @@ def measure_contours(
         EchoFedError: FRAMES_MISSING where the clip holds no beat; VIEWS_UNFIT.
     """
     found = measure_beat([[contour for contour in contours if contour is not None]])
-    return Measured(tuple(found.values()))
+    ed, es = found["EF"].frames
+    return Measured(tuple(found.values()), (), ed, es)
 
 
 def choose_segmenters(

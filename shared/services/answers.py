@@ -40,7 +40,9 @@ def messages_of(part: Part) -> Iterator[pb.AnswerPart]:
                 yield from (pb.AnswerPart(mask=chunk) for chunk in chunks_of(_packed(part.mask)))
         case Measured():
             found = [measurement_to(one) for one in part.measurements]
-            told = pb.Measurements(measurements=found, cautions=part.cautions)
+            told = pb.Measurements(
+                measurements=found, cautions=part.cautions, ed=part.ed, es=part.es
+            )
             yield pb.AnswerPart(measurements=told)
         case Unmeasured():
             yield pb.AnswerPart(unmeasured=failure_to(part.error))
@@ -59,9 +61,7 @@ def parts_from(messages: Iterator[pb.AnswerPart]) -> Iterator[Part]:
             case "frame":
                 yield _frame_from(message.frame, messages)
             case "measurements":
-                told = message.measurements
-                found = tuple(measurement_from(one) for one in told.measurements)
-                yield Measured(found, tuple(told.cautions))
+                yield _measured_from(message.measurements)
             case "unmeasured":
                 yield Unmeasured(failure_from(message.unmeasured))
             case _:
@@ -170,6 +170,15 @@ def status_from(message: pb.JobStatus) -> JobStatus:
         raise _invalid("has a job in a state that is not known here")
     failure = failure_from(message.failure) if message.HasField("failure") else None
     return JobStatus(_STATES[message.state - 1], message.done, message.total, failure)
+
+
+def _measured_from(message: pb.Measurements) -> Measured:
+    return Measured(
+        tuple(measurement_from(one) for one in message.measurements),
+        tuple(message.cautions),
+        message.ed if message.HasField("ed") else None,
+        message.es if message.HasField("es") else None,
+    )
 
 
 def _frame_to(answer: FrameAnswer) -> pb.FrameAnswer:

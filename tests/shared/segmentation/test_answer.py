@@ -70,7 +70,7 @@ def test_the_ejection_fraction_is_that_of_the_cavity() -> None:
     assert isinstance(told, Measured)
     (ef,) = (one for one in told.measurements if one.name == "EF")
     assert ef.value == pytest.approx(EF, abs=2.5)
-    assert ef.frames == (0, 6)
+    assert ef.frames == (told.ed, told.es) == (0, 6)
 
 
 def test_each_frame_is_answered_as_it_is_alone() -> None:

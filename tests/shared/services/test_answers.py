@@ -103,15 +103,16 @@ def test_an_answer_arrives_in_order() -> None:
         ModelName("north-unet-0", "ab" * 32),
         FrameAnswer(0, contour),
         FrameAnswer(1, None, Code.LANDMARKS_MISSING),
-        Measured((MEASURED, MEASURED), ("single_plane",)),
+        Measured((MEASURED, MEASURED), ("single_plane",), 0, 9),
         Unmeasured(failure),
     )
+    assert sent(Measured((), (), None, None)) == [Measured(())]
     assert model == ModelName("north-unet-0", "ab" * 32)
     assert isinstance(first, FrameAnswer)
     same_contour(first.contour, contour)
     assert isinstance(second, FrameAnswer)
     assert (second.frame, second.contour, second.missing) == (1, None, Code.LANDMARKS_MISSING)
-    assert numbers == Measured((MEASURED, MEASURED), ("single_plane",))
+    assert numbers == Measured((MEASURED, MEASURED), ("single_plane",), 0, 9)
     assert isinstance(none, Unmeasured)
     assert str(none.error) == str(failure)
 
