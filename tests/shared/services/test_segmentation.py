@@ -1,13 +1,16 @@
 """The segmentation service answers as the models do in this process, and keeps its jobs."""
 
+import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -52,7 +55,7 @@ from shared.testing.beating import (
     reading_masks,
     reading_segmenters,
 )
-from shared.testing.contracts import BadRequest, ServiceContract, hosting
+from shared.testing.contracts import BadRequest, ServiceContract, ask, hosting
 
 ROOMY = Limits(num_calls=6, num_per_caller=4, longest_s=100.0, drain_s=5.0)
 ASKED = Question("A4C", wants_masks=True)
@@ -107,6 +110,17 @@ def refused(call: object) -> Code:
     with pytest.raises(EchoFedError) as error:
         list(call()) if callable(call) else None
     return error.value.code
+
+
+METHODS = {
+    "Segment": lambda clip, _: pb.SegmentRequest(part=next(parts_of(clip, ASKED))),
+    "Follow": lambda clip, _: first_frame_to(clip.frame(0), ASKED),
+    "Submit": lambda clip, _: pb.SubmitRequest(part=next(parts_of(clip, ASKED))),
+    "Watch": lambda _, id: pb.WatchRequest(id=id),
+    "Result": lambda _, id: pb.ResultRequest(id=id),
+    "Cancel": lambda _, id: pb.CancelRequest(id=id),
+}
+"""A good request to each method."""
 
 
 class TestSegmentationService(ServiceContract):
@@ -350,3 +364,42 @@ def test_a_phantom_clip_is_answered_by_networks_as_here(
     assert all(one.mask is not None for one in frames)
     assert frames[0].mask is not None
     assert frames[0].mask.mask.labels_HW.shape == (120, 160)
+
+
+def spoilt(message: bytes, generator: random.Random) -> bytes:
+    """The message with some bytes changed, dropped or doubled."""
+    data = bytearray(message)
+    for _ in range(generator.choice((1, 1, 2, 5))):
+        place = generator.randrange(len(data)) if data else 0
+        match generator.randrange(3):
+            case 0:
+                data[place : place + 1] = generator.randbytes(1)
+            case 1:
+                del data[place : place + generator.choice((1, 3))]
+            case _:
+                data[place:place] = data[place : place + 5]
+    return bytes(data)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", list(METHODS))
+def test_damaged_requests_bring_nothing_down(
+    tmp_path: Path, passes: Mapping[str, Credentials], seed: int, method: str
+) -> None:
+    clip = Clip(beating_clip(1).pixels_THW[:, 40:72, 32:64], (1.0, 1.0), 80.0, "", "")
+    service = service_of(tmp_path, reading_segmenters(), num_waiting=10**6, num_per_owner=10**6)
+    generator, process, held = random.Random(seed), psutil.Process(), 0
+    codes: Counter[str] = Counter()
+    with calling(service, passes) as channel:
+        id = submit_remotely(channel, clip, ASKED)
+        good = METHODS[method](clip, id).SerializeToString()
+        for place in range(2000):
+            try:
+                ask(channel, service, method, spoilt(good, generator))
+                codes["answered"] += 1
+            except EchoFedError as error:
+                codes[error.code.name] += 1
+            held = process.memory_info().rss if place == 500 else held
+        assert process.memory_info().rss < 1.05 * held
+    assert not codes.keys() & {"INTERNAL", "CENTRE_UNREACHABLE", "DEADLINE_EXCEEDED"}, codes
+    assert len(codes) > 1
