@@ -19,6 +19,7 @@ from shared.segmentation.segmenter import Segmenter
 LOOKS = {1: ONE_LOOK, 5: FIVE_LOOKS}
 _TRACED = ("background", "lv", "myocardium", "la")  # by value, as contours are found on masks
 _PIECE = 8  # frames that are answered together
+_LONGEST = 6.0  # of the sides of a picture in mm, the longer by the shorter
 _LEAST_SPREAD = 1.0  # of a picture's grey values; below there is nothing to see
 
 
@@ -155,7 +156,7 @@ def answer_clip(
     """The models, each frame, then the measurements; each as soon as it is there.
 
     Raises:
-        EchoFedError: as ``choose_segmenters``; SECTOR_EMPTY for a clip of blank frames alone.
+        EchoFedError: as ``choose_segmenters`` and ``expect_picture``.
     """
     chosen = choose_segmenters(segmenters, question, clip.mm_per_pixel)
     expect_picture(clip)
@@ -177,7 +178,7 @@ def answer_frames(
     """The models, then the answer to each clip of one live frame; a blank one breaks nothing off.
 
     Raises:
-        EchoFedError: as ``choose_segmenters``.
+        EchoFedError: as ``choose_segmenters`` and ``segment_frames``.
     """
     for place, clip in enumerate(clips):
         chosen = choose_segmenters(segmenters, question, clip.mm_per_pixel)
@@ -196,7 +197,11 @@ def segment_frames(
         clip: with spacing where contours are wanted.
         question: what is wanted.
         first: what the clip's first frame counts as.
+
+    Raises:
+        EchoFedError: SHAPE_MISMATCH for a picture that is a strip.
     """
+    _expect_no_strip(clip)
     for begin in range(0, len(clip.pixels_THW), _PIECE):
         pixels_THW = clip.pixels_THW[begin : begin + _PIECE]
         is_seen = _is_seen(pixels_THW)
@@ -213,8 +218,9 @@ def expect_picture(clip: Clip) -> None:
     """Check that there is something to see in any frame.
 
     Raises:
-        EchoFedError: SECTOR_EMPTY.
+        EchoFedError: SECTOR_EMPTY; SHAPE_MISMATCH for a picture that is a strip.
     """
+    _expect_no_strip(clip)
     if not any(_is_seen(frame[None]).item() for frame in clip.pixels_THW):
         raise EchoFedError(
             Code.SECTOR_EMPTY,
@@ -228,6 +234,19 @@ def names_of(chosen: Segmenters) -> Iterator[ModelName]:
     for one in (chosen.masks, chosen.contours):
         if one is not None:
             yield ModelName(one.card.id, one.card.weights_sha256)
+
+
+def _expect_no_strip(clip: Clip) -> None:
+    """A strip would be a line or two of pixels to a network."""
+    _, rows, columns = clip.pixels_THW.shape
+    row_mm, column_mm = clip.mm_per_pixel or (1.0, 1.0)
+    sides = sorted((rows * row_mm, columns * column_mm))
+    if sides[1] > _LONGEST * sides[0]:
+        raise EchoFedError(
+            Code.SHAPE_MISMATCH,
+            f"a picture of {rows * row_mm:.0f} by {columns * column_mm:.0f} is a strip",
+            "check shape and mm per pixel",
+        )
 
 
 def _is_seen(pixels_THW: NDArray[np.uint8]) -> NDArray[np.bool_]:

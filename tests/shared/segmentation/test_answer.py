@@ -191,6 +191,19 @@ def test_a_clip_of_blank_frames_is_refused() -> None:
     assert refused.value.code is Code.SECTOR_EMPTY
 
 
+@pytest.mark.parametrize(
+    ("shape", "mm"), [((1, 20, 200), (1.0, 1.0)), ((1, 90, 90), (0.1, 1.0)), ((1, 200, 20), None)]
+)
+def test_a_strip_is_refused(shape: tuple[int, int, int], mm: tuple[float, float] | None) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    asked = Question("A4C", wants_masks=True, wants_contours=mm is not None)
+    strip = Clip(pixels, mm, None, "", "")
+    for answers in (answer_clip(BOTH, strip, asked), answer_frames(BOTH, [strip], asked)):
+        with pytest.raises(EchoFedError) as refused:
+            list(answers)
+        assert refused.value.code is Code.SHAPE_MISMATCH
+
+
 def test_frames_are_answered_before_the_clip_is_done() -> None:
     pieces: list[int] = []
 
