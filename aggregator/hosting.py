@@ -17,6 +17,7 @@ from shared.rpc.gate import Limits
 from shared.rpc.peer import Credentials, Peer
 from shared.rpc.server import running_server
 from shared.services import SERVICES
+from shared.services.host import Host
 from shared.services.store import StoredModel
 
 SERVING = "serving"
@@ -96,9 +97,9 @@ def running_services(centre: Centre, names: Sequence[str], *, host: str) -> Iter
         EchoFedError: NAME_UNKNOWN, or CENTRE_UNREACHABLE where the port is taken.
     """
     settings, authority = centre.settings.services, centre.authority
-    models = ServingModels(centre)
+    hosting = Host(centre.folder / "jobs", ServingModels(centre))
     with running_server(
-        [SERVICES[name](models) for name in names],
+        [SERVICES[name](hosting) for name in names],
         Credentials(authority.ca_pem, authority.server_pem, authority.server_key),
         address=f"{host}:{settings.port}",
         limits=Limits(num_calls=settings.num_calls, num_per_caller=settings.num_per_caller),

@@ -68,6 +68,8 @@ class Code(IntEnum):
     CONTOUR_INVALID = 96
     VIEWS_UNFIT = 97
     LANDMARKS_MISSING = 98
+    JOB_UNKNOWN = 100
+    RESULT_MISSING = 101
 
 
 class EchoFedError(Exception):

@@ -1,11 +1,14 @@
 """Deadlines: every call has one, and long work asks between steps whether it is still wanted."""
 
 import time
-from typing import Protocol
+from collections.abc import Iterable, Iterator
+from typing import Protocol, TypeVar
 
 import grpc
 
 from shared.errors import Code, EchoFedError
+
+T = TypeVar("T")
 
 
 class Call(Protocol):
@@ -59,3 +62,14 @@ def expect_wanted(context: Call) -> None:
             "the work was not done by its deadline",
             "allow more time, or ask for less at once",
         )
+
+
+def while_wanted(steps: Iterable[T], call: Call) -> Iterator[T]:
+    """The steps of long work, for as long as somebody waits for its end.
+
+    Raises:
+        EchoFedError: DEADLINE_EXCEEDED.
+    """
+    for step in steps:
+        expect_wanted(call)
+        yield step

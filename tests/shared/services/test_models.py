@@ -17,6 +17,7 @@ from shared.rpc.codec import CHUNK_BYTES
 from shared.rpc.peer import Credentials, Peer
 from shared.rpc.server import Service
 from shared.services import SERVICES
+from shared.services.host import Host
 from shared.services.models import FetchedModel, fetch_model
 from shared.services.store import StoredModel
 from shared.signature import expect_signed
@@ -61,7 +62,7 @@ def signed_by(credentials: Credentials) -> Callable[[bytes], bytes]:
 
 @pytest.fixture
 def service(store: FolderStore) -> Service:
-    return SERVICES["models"](store)
+    return SERVICES["models"](Host(store.root, store))
 
 
 class TestModelService(ServiceContract):
