@@ -83,6 +83,7 @@ def test_each_frame_is_answered_as_it_is_alone() -> None:
         assert one.contour is not None
         assert other.contour is not None
         assert np.array_equal(one.contour.points_xy_mm, other.contour.points_xy_mm)
+        assert one.contour.frame == other.contour.frame == one.frame
         assert one.mask is not None
         assert other.mask is not None
         assert np.array_equal(one.mask.mask.labels_HW, other.mask.mask.labels_HW)
