@@ -117,7 +117,8 @@ def place_labels(
 
 
 def _whole_numbers(labels_FHW: NDArray[np.generic]) -> NDArray[np.uint8]:
-    values = labels_FHW.astype(np.uint8)
+    with np.errstate(invalid="ignore"):  # not a number stays none, and is refused as such
+        values = labels_FHW.astype(np.uint8)
     if labels_FHW.dtype.kind not in "biuf" or not np.array_equal(values, labels_FHW):
         raise unreadable("has an annotation whose values are not whole numbers up to 255")
     return values

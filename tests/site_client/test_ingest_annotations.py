@@ -206,7 +206,7 @@ def write_clips(folder: Path, num_files: int, num_frames: int) -> None:
     region = {"SequenceOfUltrasoundRegions": [build_region((0, 0, *SIZE))]}
     for number in range(num_files):
         elements = {**region, "PatientID": f"MRN{number}"}
-        path = folder / "deep" / f"{number}.dcm"
+        path = folder / "deep" / f"{number:02d}.dcm"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(build_dicom(speckled(num_frames, number), elements=elements))
 
@@ -214,7 +214,7 @@ def write_clips(folder: Path, num_files: int, num_frames: int) -> None:
 def test_masks_without_names_of_their_own_need_them_once(store: SiteStore, tmp_path: Path) -> None:
     write_clips(tmp_path / "in", 2, 1)
     for number in range(2):
-        write_png(tmp_path / "masks" / "deep" / f"{number}.png", drawn(1, number))
+        write_png(tmp_path / "masks" / "deep" / f"{number:02d}.png", drawn(1, number))
     with pytest.raises(EchoFedError, match="png") as caught:
         run(store, tmp_path / "in", masks=tmp_path / "masks")
     assert caught.value.code is Code.CONFIG_INVALID
@@ -232,8 +232,8 @@ def test_frames_that_nobody_drew_on_are_not_annotated(store: SiteStore, tmp_path
     write_clips(tmp_path / "in", 2, 4)
     labels_THW = drawn(4, 5)
     labels_THW[[0, 2]] = 0
-    write_nifti(tmp_path / "masks" / "deep" / "0.nii.gz", labels_THW)
-    buffer = tmp_path / "masks" / "deep" / "1.dcm.npz"
+    write_nifti(tmp_path / "masks" / "deep" / "00.nii.gz", labels_THW)
+    buffer = tmp_path / "masks" / "deep" / "01.dcm.npz"
     np.savez_compressed(buffer, labels_THW=labels_THW[[0, 3]], frames=[0, 3])
     report = run(store, tmp_path / "in", masks=tmp_path / "masks", structures=NAMES)
     told = [store.clip("demo", record).annotation for record in report.manifest.clips]
@@ -250,6 +250,10 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
         {"labels_THW": np.zeros((1, *SIZE), np.uint8), "frames": [2]}, "DATA_UNREADABLE",
     ),
     "fractions": ({"labels_THW": np.full((2, *SIZE), 0.5)}, "DATA_UNREADABLE"),
+    "no numbers": ({"labels_THW": np.full((2, *SIZE), np.nan)}, "DATA_UNREADABLE"),
+    "the same frame twice": (
+        {"labels_THW": np.zeros((2, *SIZE)), "frames": [1, 1]}, "LABEL_MAP_INVALID",
+    ),
     "objects": ({"labels_THW": np.array([{}])}, "DATA_UNREADABLE"),
     "a number for a map": ({"labels_THW": np.array(3)}, "DATA_UNREADABLE"),
     "a value without a name": ({"labels_THW": np.full((2, *SIZE), 4)}, "LABEL_UNMAPPED"),
@@ -270,8 +274,8 @@ def test_a_clip_whose_masks_do_not_fit_is_dropped_and_counted(
     write_clips(tmp_path / "in", len(FAULTS) + 2, 2)
     (tmp_path / "masks" / "deep").mkdir(parents=True)
     for number, (arrays, _) in enumerate(FAULTS.values()):
-        np.savez(tmp_path / "masks" / "deep" / f"{number}.npz", **arrays)
-    (tmp_path / "masks" / "deep" / f"{len(FAULTS)}.npz").write_bytes(b"PK no")
+        np.savez(tmp_path / "masks" / "deep" / f"{number:02d}.npz", **arrays)
+    (tmp_path / "masks" / "deep" / f"{len(FAULTS):02d}.npz").write_bytes(b"PK no")
     report = run(store, tmp_path / "in", masks=tmp_path / "masks", structures=NAMES)
     expected = [*(code for _, code in FAULTS.values()), "DATA_UNREADABLE"]
     assert [drop.code for drop in report.dropped] == expected
@@ -284,7 +288,7 @@ def test_masks_added_later_are_read_and_the_same_again_are_not(
 ) -> None:
     write_clips(tmp_path / "in", 3, 1)
     bare = run(store, tmp_path / "in")
-    write_png(tmp_path / "masks" / "deep" / "1.png", drawn(1, 1))
+    write_png(tmp_path / "masks" / "deep" / "01.png", drawn(1, 1))
     told = {"masks": tmp_path / "masks", "structures": NAMES}
     added = run(store, tmp_path / "in", **told)
     assert added.changed
@@ -294,38 +298,32 @@ def test_masks_added_later_are_read_and_the_same_again_are_not(
     again = run(store, tmp_path / "in", **told)
     assert not again.changed
     assert again.num_known == 3
-    write_png(tmp_path / "masks" / "deep" / "1.png", drawn(1, 2))
+    write_png(tmp_path / "masks" / "deep" / "01.png", drawn(1, 2))
     redrawn = run(store, tmp_path / "in", **told)
     assert (redrawn.changed, redrawn.num_known) == (True, 2)
 
 
 @pytest.mark.parametrize(
-    ("changes", "code"),
+    ("changes", "code", "said"),
     [
-        ({"structures": NAMES}, Code.CONFIG_INVALID),
-        ({"layout": "camus", "masks": Path("masks")}, Code.CONFIG_INVALID),
-        ({"masks": Path("in/inside"), "structures": NAMES}, Code.CONFIG_INVALID),
-        ({"masks": Path("nowhere"), "structures": NAMES}, Code.CONFIG_MISSING),
-        ({"masks": Path("strange"), "structures": NAMES}, Code.CONFIG_INVALID),
-        ({"masks": Path("twice"), "structures": NAMES}, Code.CONFIG_INVALID),
-        ({"masks": Path("masks"), "structures": ("background", "lvv")}, Code.LABEL_MAP_INVALID),
+        ({"structures": NAMES}, Code.CONFIG_INVALID, "no masks"),
+        ({"layout": "camus", "masks": Path("masks")}, Code.CONFIG_INVALID, "layout"),
+        ({"masks": Path("in/inside"), "structures": NAMES}, Code.CONFIG_INVALID, "folder that is"),
+        ({"masks": Path("nowhere"), "structures": NAMES}, Code.CONFIG_MISSING, "does not exist"),
+        ({"masks": Path("strange"), "structures": NAMES}, Code.CONFIG_INVALID, "with its name"),
+        ({"masks": Path("twice"), "structures": NAMES}, Code.CONFIG_INVALID, "several"),
+        ({"masks": Path("twice"), "structures": ("background", "x")}, Code.LABEL_MAP_INVALID, "x"),
     ],
 )
 def test_masks_that_cannot_be_meant_are_refused_before_anything_is_read(
-    store: SiteStore, tmp_path: Path, changes: dict[str, Any], code: Code
+    store: SiteStore, tmp_path: Path, changes: dict[str, Any], code: Code, said: str
 ) -> None:
     write_clips(tmp_path / "in", 1, 1)
-    for name in (
-        "in/inside/deep/0",
-        "strange/0",
-        "twice/deep/0",
-        "twice/deep/0.dcm",
-        "masks/deep/0",
-    ):
+    for name in ("in/inside/deep/00", "strange/00", "twice/deep/00", "twice/deep/00.dcm"):
         write_png(tmp_path / f"{name}.png", drawn(1, 1))
     if "masks" in changes:
         changes = {**changes, "masks": tmp_path / changes["masks"]}
-    with pytest.raises(EchoFedError) as caught:
+    with pytest.raises(EchoFedError, match=said) as caught:
         run(store, tmp_path / "in", **changes)
     assert caught.value.code is code
     assert store.datasets() == ()

@@ -17,6 +17,7 @@ from shared.echo.annotation import LANDMARKS
 from site_client.datasets.beside import RawLabels
 from site_client.datasets.raw import MAX_BYTES, read_bytes, unreadable
 
+_NAMES = {"labels_THW", "labels_HW", "structures", "frames", "landmarks_xy_px_T32"}
 _FAULTS = (
     zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, TypeError, MemoryError,
     LookupError, ArithmeticError, SyntaxError, NotImplementedError, RuntimeError,
@@ -41,21 +42,18 @@ def read(path: Path) -> RawLabels:
         raise unreadable(f"has an annotation that is no .npz ({type(error).__name__})") from None
 
 
-_NAMES = {"labels_THW", "labels_HW", "structures", "frames", "landmarks_xy_px_T32"}
-
-
 def _labels(arrays: dict[str, NDArray[np.generic]]) -> RawLabels:
     labels_FHW = arrays["labels_THW"] if "labels_THW" in arrays else arrays["labels_HW"][None]
     num = len(labels_FHW)
-    frames = arrays["frames"].astype(np.int64) if "frames" in arrays else np.arange(num)
+    frames = arrays.get("frames", np.arange(num))
     landmarks = arrays.get("landmarks_xy_px_T32")
-    if labels_FHW.ndim != 3 or frames.shape != (num,) or (np.diff(frames) <= 0).any():
+    if labels_FHW.ndim != 3 or frames.shape != (num,) or frames.dtype.kind not in "iu":
         raise ValueError("frames that do not fit the maps")
     if landmarks is not None and landmarks.shape != (num, len(LANDMARKS), 2):
         raise ValueError("landmarks that do not fit the maps")
     return RawLabels(
         labels_FHW,
         tuple(str(name) for name in arrays.get("structures", np.empty(0))),
-        None if "frames" not in arrays else tuple(frames.tolist()),
+        tuple(map(int, frames)) if "frames" in arrays else None,
         None if landmarks is None else landmarks.astype(np.float64),
     )
