@@ -7,14 +7,16 @@ et al. 2016, arXiv 1609.05158): a quarter of the work for patches of two by two.
 """
 
 from itertools import pairwise
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from shared.errors import Code, EchoFedError
-from shared.models.blocks import conv_pair, small_head
+from shared.models.blocks import conv_pair, point_head
 
-_WIDEST = 512  # channels of the deepest level at most, as in nnU-Net
+WIDEST = 512
+"""Channels of the deepest level at most, as in nnU-Net."""
 
 
 class UNetTrunk(nn.Module):
@@ -44,7 +46,7 @@ class UNetTrunk(nn.Module):
                 "take 1 or more of both",
             )
         self.width, self.patch, self.stride = width, patch, patch * 2**depth
-        widths = [min(width * 2**level, _WIDEST) for level in range(depth + 1)]
+        widths = [min(width * 2**level, WIDEST) for level in range(depth + 1)]
         self.gather = nn.PixelUnshuffle(patch)
         self.stem = conv_pair(in_chans * patch**2, width)
         self.down = nn.ModuleList(
@@ -79,12 +81,13 @@ class PixelHead(nn.Module):
     Args:
         trunk: whose features are read.
         num_outputs: values of each pixel.
+        scale: deviation of the first outputs, about.
     """
 
-    def __init__(self, trunk: UNetTrunk, num_outputs: int) -> None:
-        """Build the head; its first answers are near zero."""
+    def __init__(self, trunk: UNetTrunk, num_outputs: int, *, scale: float = 1.0) -> None:
+        """Build the head."""
         super().__init__()
-        self.head = small_head(trunk.width, num_outputs * trunk.patch**2)
+        self.head = point_head(trunk.width, num_outputs * trunk.patch**2, scale=scale)
         self.spread = nn.PixelShuffle(trunk.patch)
 
     def forward(self, features_NDHW: Tensor, size_HW: tuple[int, int]) -> Tensor:
@@ -102,6 +105,8 @@ class UNet(nn.Module):
         width, depth, patch: as in ``UNetTrunk``.
     """
 
+    answers: ClassVar[Literal["masks"]] = "masks"
+
     def __init__(
         self,
         num_outputs: int,
@@ -111,7 +116,7 @@ class UNet(nn.Module):
         depth: int = 5,
         patch: int = 1,
     ) -> None:
-        """Build trunk and head; the first probabilities are near equal."""
+        """Build trunk and head."""
         super().__init__()
         self.trunk = UNetTrunk(in_chans, width=width, depth=depth, patch=patch)
         self.head = PixelHead(self.trunk, num_outputs)

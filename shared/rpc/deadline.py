@@ -1,8 +1,35 @@
 """Deadlines: every call has one, and long work asks between steps whether it is still wanted."""
 
+import time
+from typing import Protocol
+
 import grpc
 
 from shared.errors import Code, EchoFedError
+
+
+class Call(Protocol):
+    """What long work asks of the call that it is done for; ``grpc.ServicerContext`` is one."""
+
+    def is_active(self) -> bool:
+        """Tell whether the caller is still there."""
+
+    def time_remaining(self) -> float | None:
+        """Seconds to the deadline."""
+
+
+class Deadline:
+    """The call of somebody in this very process, who does not go away."""
+
+    def __init__(self, seconds: float) -> None:
+        """Start the clock."""
+        self._end_s = time.monotonic() + seconds
+
+    def is_active(self) -> bool:
+        return True
+
+    def time_remaining(self) -> float:
+        return max(self._end_s - time.monotonic(), 0.0)
 
 
 def expect_deadline(context: grpc.ServicerContext, *, longest_s: float) -> None:
@@ -20,7 +47,7 @@ def expect_deadline(context: grpc.ServicerContext, *, longest_s: float) -> None:
         )
 
 
-def expect_wanted(context: grpc.ServicerContext) -> None:
+def expect_wanted(context: Call) -> None:
     """Check, between two steps of long work, that somebody still waits for its end.
 
     Raises:

@@ -126,11 +126,13 @@ def head_views(
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, bool | int | float | str | None]:
-    """A settings tree as one level of dotted keys."""
+    """A settings tree as one level of dotted keys; lists become words with commas."""
     flat: dict[str, bool | int | float | str | None] = {}
     for name, value in tree.items():
         if isinstance(value, dict):
             flat |= flatten(value, f"{prefix}{name}.")
+        elif isinstance(value, list):
+            flat[prefix + name] = ",".join(map(str, value))
         else:
             flat[prefix + name] = value
     return flat
