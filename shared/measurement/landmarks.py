@@ -119,7 +119,8 @@ def epicardium_of(labels_HW: Labels, endocardium: Contour) -> Contour:
     rim_mm = _rim(_largest(np.isin(labels_HW, (CAVITY, MYOCARDIUM))))[0] * [column_mm, row_mm]
     left, right = endocardium.base_xy_mm
     across = np.array([left[1] - right[1], right[0] - left[0]])
-    is_above = (rim_mm - left) @ across * ((endocardium.apex_xy_mm - left) @ across) > 0
+    across = across / np.hypot(*across) * np.sign((endocardium.apex_xy_mm - left) @ across)
+    is_above = (rim_mm - left) @ across > min(row_mm, column_mm) / 2  # the base itself is no wall
     edges = np.flatnonzero(is_above & ~np.roll(is_above, 1))
     if not len(edges):
         raise _missing("no outer face", endocardium.view, endocardium.frame)

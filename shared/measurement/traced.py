@@ -10,6 +10,7 @@ from shared.echo.assessment import Beat, Caution
 from shared.echo.contour import Contour
 from shared.echo.frame import MillimetresPerPixel
 from shared.errors import Code, EchoFedError
+from shared.measurement.base import steady_base
 from shared.measurement.cycle import area_curve_mm2, find_ed_es
 from shared.measurement.landmarks import Labels, contours_of, epicardium_of
 from shared.measurement.smooth import MIN_FRAMES, SmoothCine, smooth_cine
@@ -89,7 +90,8 @@ def see(cine: TracedCine) -> Seen:
 
 
 def _see_smooth(cine: TracedCine) -> Seen:
-    smooth = smooth_cine(cine.contours, cine.frame_time_ms, is_tracked=cine.is_tracked)
+    steady = cine.contours if cine.is_tracked else steady_base(cine.contours)
+    smooth = smooth_cine(steady, cine.frame_time_ms, is_tracked=cine.is_tracked)
     cautions: set[Caution] = set()
     cautions |= {"frames_filled"} if smooth.filled else set()
     cautions |= {"frames_rejected"} if smooth.rejected else set()
