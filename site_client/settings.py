@@ -109,7 +109,7 @@ class ContourLossSettings(Settings):
 
     points: Annotated[float, Field(ge=0)] = 1.0
     """Distance of the landmarks from the reference (mm)."""
-    spread: Annotated[float, Field(ge=0)] = 10.0
+    spread: Annotated[float, Field(ge=0)] = 3.0
     """Divergence of the heat maps from a narrow spot (nats)."""
     likelihood: Annotated[float, Field(ge=0)] = 0.1
     """Gaussian likelihood of the landmarks (nats); makes their covariance honest."""
@@ -148,9 +148,9 @@ class SegmenterSettings(Settings):
     """Epochs without a better validation score after which training stops."""
     batch_size: Positive = 8
     """Frames in a step."""
-    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
-    """Learning rate of Adam; the peak where schedule is onecycle."""
-    schedule: Literal["constant", "onecycle"] = "onecycle"
+    learning_rate: Annotated[float, Field(gt=0)] = 3e-3
+    """Learning rate of Adam; the highest of the schedule."""
+    schedule: Literal["constant", "onecycle", "cosine"] = "cosine"
     """Course of the learning rate."""
     rotation_deg: Annotated[float, Field(ge=0)] = 15.0
     """Rotation uniform in plus and minus this angle."""
@@ -191,6 +191,8 @@ class CentreSettings(Settings):
     """Host and port of the centre's front."""
     federation: str
     """Name of the federation."""
+    services: str = ""
+    """Host and port of the centre's services over gRPC; empty where the kit named none."""
     heartbeat_s: Annotated[int, Field(ge=10, le=1800)] = 30
     """Seconds between signs of life; the centre notices a lost node after two of them."""
     patience_s: Positive = 180

@@ -50,6 +50,7 @@ class Gate(grpc.ServerInterceptor):  # type: ignore[misc]  # gRPC brings no type
         roles: Mapping[str, frozenset[Role]],
         limits: Limits,
         *,
+        endless: Collection[str] = (),
         revoked_keys: Callable[[], Collection[str]],
     ) -> None:
         """Keep the rules.
@@ -58,10 +59,12 @@ class Gate(grpc.ServerInterceptor):  # type: ignore[misc]  # gRPC brings no type
             roles: who may call, by full method name (``/echofed.v1.ModelService/Fetch``). Other
                 methods (health, reflection) need a certificate only.
             limits: what is taken.
+            endless: methods whose requests have no limit in all, by full name.
             revoked_keys: OpenSSH lines of the keys that are admitted no more, asked at every call.
         """
         self._roles = roles
         self._limits = limits
+        self._endless = frozenset(endless)
         self._revoked_keys = revoked_keys
         self._slots = Slots(limits.num_calls, num_per_caller=limits.num_per_caller)
 
@@ -75,7 +78,9 @@ class Gate(grpc.ServerInterceptor):  # type: ignore[misc]  # gRPC brings no type
             for streams in (handler.request_streaming, handler.response_streaming)
         )
         guard = self._streamed if handler.response_streaming else self._single
-        read = self._read_all if handler.request_streaming else self._read
+        read: Callable[..., Any] = self._read
+        if handler.request_streaming:
+            read = self._read_each if details.method in self._endless else self._read_all
         parse = handler.request_deserializer
 
         def argument(incoming: Any) -> Any:
@@ -119,6 +124,9 @@ class Gate(grpc.ServerInterceptor):  # type: ignore[misc]  # gRPC brings no type
         expect_deadline(context, longest_s=self._limits.longest_s)
         with self._slots.place(f"{peer.name}.{peer.role}"):
             yield peer
+
+    def _read_each(self, messages: Iterable[bytes], parse: Callable[[bytes], Any]) -> Iterator[Any]:
+        return (self._read(message, parse) for message in messages)
 
     def _read_all(self, messages: Iterable[bytes], parse: Callable[[bytes], Any]) -> Iterator[Any]:
         left = self._limits.request_bytes
