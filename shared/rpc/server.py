@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
@@ -14,6 +14,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from shared.errors import Code, EchoFedError
 from shared.rpc.gate import Gate, Limits
+from shared.rpc.metrics import CallMetrics
 from shared.rpc.peer import Credentials, Role
 
 _SPARE_THREADS = 4  # refuse calls and answer health while all places are taken
@@ -46,6 +47,19 @@ class Service:
         return str(self.descriptor.full_name)
 
 
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What a server lets others see of itself.
+
+    Args:
+        metrics: count its calls.
+        reflection: tell callers the services' descriptors; for development.
+    """
+
+    metrics: CallMetrics = field(default_factory=CallMetrics)
+    reflection: bool = False
+
+
 @contextmanager
 def running_server(
     services: Sequence[Service],
@@ -54,7 +68,7 @@ def running_server(
     address: str,
     limits: Limits,
     revoked_keys: Callable[[], Collection[str]],
-    reflection: bool = False,
+    watch: Watch | None = None,
 ) -> Iterator[int]:
     """Hold a server; at the end no call is taken any more, and those under way may finish.
 
@@ -64,7 +78,7 @@ def running_server(
         address: ``host:port`` to listen on; port 0 takes a free one.
         limits: what is taken.
         revoked_keys: OpenSSH lines of the keys that are admitted no more, asked at every call.
-        reflection: tell callers the services' descriptors; for development.
+        watch: what can be seen of it; nothing unless given.
 
     Yields:
         The port.
@@ -72,6 +86,7 @@ def running_server(
     Raises:
         EchoFedError: CENTRE_UNREACHABLE where the port is taken.
     """
+    seen = watch or Watch()
     roles = {
         f"/{service.name}/{method}": allowed
         for service in services
@@ -79,7 +94,7 @@ def running_server(
     }
     server = grpc.server(
         ThreadPoolExecutor(limits.num_calls + _SPARE_THREADS, thread_name_prefix="service"),
-        interceptors=[Gate(roles, limits, revoked_keys=revoked_keys)],
+        interceptors=[Gate(roles, limits, revoked_keys=revoked_keys, metrics=seen.metrics)],
         maximum_concurrent_rpcs=limits.num_calls + _SPARE_CALLS,
         options=[
             ("grpc.max_receive_message_length", limits.message_bytes),
@@ -93,7 +108,7 @@ def running_server(
     for service in services:
         service.add(service.servicer, server)
         state.set(service.name, health_pb2.HealthCheckResponse.SERVING)
-    if reflection:
+    if seen.reflection:
         _reflect(services, server)
     port = _listen(server, address, credentials)
     server.start()

@@ -82,6 +82,7 @@ _BARE: Mapping[grpc.StatusCode, tuple[Code, str, str]] = {
 class Refusal:
     """What goes over the wire instead of an answer."""
 
+    code: Code
     status: grpc.StatusCode
     details: str
     trailers: tuple[tuple[str, str | bytes], ...]
@@ -102,6 +103,7 @@ def refusal_of(error: Exception) -> Refusal:
             "ask its operator, whose log has the incident",
         )
     return Refusal(
+        error.code,
         STATUS[error.code],
         error.message[:_LONGEST_TEXT],
         (
