@@ -71,7 +71,7 @@ def chunks_of_tensor(array: NDArray[Any]) -> Iterator[pb.TensorChunk]:
     flat = np.ascontiguousarray(_little(array)).reshape(-1).view(np.uint8).data
     head = pb.TensorChunk(head=pb.Tensor(shape=array.shape, dtype=array.dtype.name))
     starts = range(0, len(flat), CHUNK_BYTES)
-    pieces = _chunks(bytes(flat[at : at + CHUNK_BYTES]) for at in starts)
+    pieces = _pieces(bytes(flat[at : at + CHUNK_BYTES]) for at in starts)
     return chain([head], (pb.TensorChunk(data=piece) for piece in pieces))
 
 
@@ -106,13 +106,15 @@ def tensor_from_chunks(chunks: Iterable[pb.TensorChunk], *, limit_bytes: int) ->
 
 def chunks_of(data: bytes) -> Iterator[pb.Chunk]:
     """The pieces of something long, the last with the checksum of the whole."""
-    return _chunks(data[at : at + CHUNK_BYTES] for at in range(0, len(data), CHUNK_BYTES))
+    starts = range(0, len(data), CHUNK_BYTES)
+    return (pb.Chunk(**piece) for piece in _pieces(data[at : at + CHUNK_BYTES] for at in starts))
 
 
 def chunks_of_file(path: Path) -> Iterator[pb.Chunk]:
     """The pieces of a file, which is never whole in memory."""
     with path.open("rb") as file:
-        yield from _chunks(iter(lambda: file.read(CHUNK_BYTES), b""))
+        for piece in _pieces(iter(lambda: file.read(CHUNK_BYTES), b"")):
+            yield pb.Chunk(**piece)
 
 
 def join_chunks(chunks: Iterable[pb.Chunk], *, limit_bytes: int) -> bytes:
@@ -129,14 +131,15 @@ def join_chunks(chunks: Iterable[pb.Chunk], *, limit_bytes: int) -> bytes:
     return b"".join(_in_order(chunks, limit_bytes=limit_bytes))
 
 
-def _chunks(pieces: Iterator[bytes]) -> Iterator[pb.Chunk]:
-    digest, offset, held = hashlib.sha256(), 0, next(pieces, b"")
+def _pieces(parts: Iterator[bytes]) -> Iterator[dict[str, Any]]:
+    """The fields of chunks; a message that is put into another one would be copied."""
+    digest, offset, held = hashlib.sha256(), 0, next(parts, b"")
     digest.update(held)
-    for piece in pieces:
-        yield pb.Chunk(offset=offset, data=held)
-        offset, held = offset + len(held), piece
-        digest.update(piece)
-    yield pb.Chunk(offset=offset, data=held, sha256=digest.digest())
+    for part in parts:
+        yield {"offset": offset, "data": held}
+        offset, held = offset + len(held), part
+        digest.update(part)
+    yield {"offset": offset, "data": held, "sha256": digest.digest()}
 
 
 def _in_order(chunks: Iterable[pb.Chunk], *, limit_bytes: int) -> Iterator[bytes]:

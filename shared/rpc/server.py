@@ -13,6 +13,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from shared.errors import Code, EchoFedError
+from shared.rpc.allocation import keep_freed_memory
 from shared.rpc.gate import Gate, Limits
 from shared.rpc.metrics import CallMetrics
 from shared.rpc.peer import Credentials, Role
@@ -86,6 +87,7 @@ def running_server(
     Raises:
         EchoFedError: CENTRE_UNREACHABLE where the port is taken.
     """
+    keep_freed_memory()
     seen = watch or Watch()
     roles = {
         f"/{service.name}/{method}": allowed
