@@ -18,7 +18,7 @@ from shared.rpc.gate import Limits
 from shared.rpc.metrics import CallMetrics, WorkerFigures, running_metrics
 from shared.rpc.peer import Credentials
 from shared.rpc.server import Service, Watch, running_server
-from shared.testing.contracts import StandIn, ask, refusal
+from shared.testing.hosting import StandIn, ask, refusal
 
 METHOD = "echofed.v1.ModelService/Fetch"
 CARD = b"card" * 100

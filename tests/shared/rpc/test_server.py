@@ -30,7 +30,7 @@ from shared.rpc.channel import open_channel
 from shared.rpc.gate import Limits
 from shared.rpc.peer import Credentials, expect_admitted, peer_of
 from shared.rpc.server import Service, Watch, running_server, stop_signals
-from shared.testing.contracts import StandIn, ask, hosting, refusal
+from shared.testing.hosting import StandIn, ask, hosting, refusal
 
 NAME = "echofed.v1.ModelService"
 

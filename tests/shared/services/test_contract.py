@@ -17,7 +17,8 @@ from shared.rpc.deadline import expect_wanted
 from shared.rpc.peer import ROLES, Credentials
 from shared.rpc.server import Service
 from shared.services import SERVICES
-from shared.testing.contracts import LIMITS, BadRequest, ServiceContract, ask, hosting, refusal
+from shared.testing.contracts import ServiceContract
+from shared.testing.hosting import LIMITS, BadRequest, ask, hosting, refusal
 
 KINDS = {"Double": (0, 0), "Sum": (1, 0), "Count": (0, 1), "Echo": (1, 1)}
 

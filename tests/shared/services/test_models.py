@@ -18,7 +18,8 @@ from shared.rpc.server import Service
 from shared.services import SERVICES
 from shared.services.models import fetch_model
 from shared.services.store import StoredModel
-from shared.testing.contracts import BadRequest, ServiceContract, hosting
+from shared.testing.contracts import ServiceContract
+from shared.testing.hosting import BadRequest, hosting
 
 WEIGHTS = np.random.default_rng(0).bytes(2 * CHUNK_BYTES + 17)
 
