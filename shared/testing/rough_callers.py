@@ -5,13 +5,12 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from shared.errors import Code
-from shared.rpc.channel import open_channel
+from shared.rpc.channel import Channel, open_channel
 from shared.rpc.peer import Credentials
 from shared.rpc.server import Service
 from shared.testing.fuzz import Fuzzer
@@ -43,10 +42,10 @@ class RoughCallers:
                 caller, name = passes[first_role(service, method)], f"/{service.name}/{method}"
                 with open_channel(address, caller) as channel:
                     with begun_request(address, caller, name, timeout_ms=60_000):
-                        _wait(channel, reads_all, method, busy=True)
+                        _wait_for(Code.SERVICE_BUSY, channel, reads_all, method)
                     with begun_request(address, caller, name, timeout_ms=300):
                         time.sleep(0.3)
-                        _wait(channel, reads_all, method, busy=False)
+                        _wait_for(Code.NOTHING_TO_DO, channel, reads_all, method)
 
     def test_requests_without_a_deadline_that_are_never_finished_hold_nothing(
         self, service: Service, passes: Mapping[str, Credentials]
@@ -58,7 +57,7 @@ class RoughCallers:
             for _ in range(LIMITS.num_calls + 8):  # more than there are threads
                 stack.enter_context(begun_request(address, caller, name, timeout_ms=None))
             channel = stack.enter_context(open_channel(address, caller))
-            _wait(channel, reads_all, method, busy=False)
+            _wait_for(Code.NOTHING_TO_DO, channel, reads_all, method)
 
     def test_no_bad_call_brings_a_service_down(
         self,
@@ -108,9 +107,9 @@ def _bad_calls(
             assert state.status == health_pb2.HealthCheckResponse.SERVING
 
 
-def _wait(channel: Any, service: Service, method: str, *, busy: bool) -> None:
-    """Wait until a caller is told that its places are taken, or is let in again."""
+def _wait_for(code: Code, channel: Channel, service: Service, method: str) -> None:
+    """Call until a caller is told that its places are taken, or is let in again."""
     give_up = time.monotonic() + 30.0
-    while (refusal(channel, service, method) is Code.SERVICE_BUSY) is not busy:
+    while refusal(channel, service, method) is not code:
         assert time.monotonic() < give_up
         time.sleep(0.02)

@@ -53,7 +53,8 @@ class TallyServicer:
         return codec.tensor_to(np.asarray(sum(codec.tensor_from(one).sum() for one in request)))
 
     def Count(self, request: pb.Tensor, context: Any) -> Iterator[pb.Tensor]:
-        end = int(codec.tensor_from(request))
+        number = codec.tensor_from(request)
+        end = int(number) if number.shape == () else -1
         if end < 0:
             raise EchoFedError(Code.SHAPE_MISMATCH, "nobody counts down")
         return (codec.tensor_to(np.asarray(number)) for number in range(end))

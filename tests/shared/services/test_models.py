@@ -1,7 +1,7 @@
 """The model service sends what the store has under an alias now, whole or not at all."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import pytest
 from shared.errors import Code, EchoFedError
 from shared.files import sha256_hex
 from shared.pb import models_pb2 as pb
-from shared.rpc.channel import open_channel
+from shared.rpc.channel import Channel, open_channel
 from shared.rpc.codec import CHUNK_BYTES
 from shared.rpc.peer import Credentials, Peer
 from shared.rpc.server import Service
@@ -20,6 +20,7 @@ from shared.services.models import fetch_model
 from shared.services.store import StoredModel
 from shared.testing.contracts import ServiceContract
 from shared.testing.hosting import BadRequest, hosting
+from shared.testing.memory import expect_steady_memory
 
 WEIGHTS = np.random.default_rng(0).bytes(2 * CHUNK_BYTES + 17)
 
@@ -109,3 +110,19 @@ def test_a_model_longer_than_the_caller_takes_is_broken_off(
     ):
         fetch_model(channel, "serving", limit_bytes=CHUNK_BYTES)
     assert refused.value.code is Code.REQUEST_TOO_LARGE
+
+
+@pytest.mark.slow
+def test_ten_thousand_fetches_take_no_memory(
+    store: FolderStore, service: Service, passes: Mapping[str, Credentials]
+) -> None:
+    store.put("serving", WEIGHTS[:10_000])
+
+    def fetches(channel: Channel) -> Iterator[None]:
+        for _ in range(10_000):
+            fetch_model(channel, "serving", limit_bytes=10_000)
+            store.callers.clear()
+            yield
+
+    with hosting(service, passes) as address, open_channel(address, passes["site"]) as channel:
+        expect_steady_memory(fetches(channel), first=1000)
