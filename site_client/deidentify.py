@@ -139,7 +139,9 @@ def require_wanted(mode: Mode, wanted: Collection[Mode]) -> None:
 def deidentify(
     clip: RawClip, kept: KeptPixels, wanted: Collection[Mode] = tuple(_IN_WORDS)
 ) -> StoredClip:
-    """Keep tissue and scale; make every other pixel zero.
+    """Keep tissue, scale and annotation; make every other pixel zero.
+
+    No pixel moves and no frame goes, so the annotation stays on what it was drawn on.
 
     Args:
         clip: as read; its patient is not in it any more.
@@ -174,6 +176,7 @@ def deidentify(
         fan=sector.fan if sector else None,
         confidence=sector.confidence if sector else 0.0,
         num_blanked=0 if keep_HW is None else len(pixels_THW) * int((~keep_HW).sum()),
+        annotation=clip.annotation,
     )
 
 

@@ -21,6 +21,7 @@ from shared.echo.manifest import ClipRecord, DatasetManifest
 from shared.errors import Code, EchoFedError
 from shared.ledger import Ledger
 from site_client.datasets import SOURCES
+from site_client.datasets.beside import Beside
 from site_client.datasets.label_map import provenance, require_signed
 from site_client.datasets.labels import LabelRow
 from site_client.datasets.layouts import LAYOUTS
@@ -45,12 +46,15 @@ _OF_A_FILE = {
     Code.SECTOR_EMPTY,
     Code.MODE_UNWANTED,
     Code.TEXT_FOUND,
+    Code.LABEL_UNMAPPED,
+    Code.LABEL_MAP_INVALID,
 }
 """Faults of one file, which is dropped; any other fault ends the run."""
 _LASTING = {Code.SECTOR_EMPTY.name}
 """Faults that reading the same file again would not mend."""
 
 
+_NOTHING = Beside()
 _GONE = Dropped(
     -1, "", Code.DATA_UNREADABLE.name, "a file named in the labels is not in the folder"
 )
@@ -87,6 +91,7 @@ class _Task:
         mark: keyed hash of the file as it is now and of how it shall be read.
         known: what became of it earlier.
         patient: pseudonym of the patient that the labels name, empty where they name none.
+        beside: what lies beside it.
     """
 
     position: int
@@ -94,6 +99,7 @@ class _Task:
     mark: str
     known: JournalEntry | None
     patient: str
+    beside: Beside
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,16 +234,16 @@ def _plan(
     how = f"{READING} {listing.source} {settings.keep_pixels} {settings.text} {modes}"
     tasks = []
     for place, (path, name) in enumerate(zip(files, names, strict=True)):
-        patient = patients.get(place, "")
-        mark = _mark(path, name, f"{how} {patient}", pseudonyms)
-        tasks.append(_Task(place, path, mark, known.get(mark), patient))
+        patient, beside = patients.get(place, ""), listing.beside.get(name, _NOTHING)
+        mark = _mark(path, name, f"{how} {patient}", beside, pseudonyms)
+        tasks.append(_Task(place, path, mark, known.get(mark), patient, beside))
     return _Plan(tasks, rows, patients, num_ignored, num_lost)
 
 
-def _mark(path: Path, name: str, how: str, pseudonyms: Pseudonyms) -> str:
+def _mark(path: Path, name: str, how: str, beside: Beside, pseudonyms: Pseudonyms) -> str:
     """Empty for a file that went since the folder was listed; reading it tells."""
     try:
-        return pseudonyms.file(path.stat(), name, how)
+        return pseudonyms.file(path.stat(), name, how + beside.mark())
     except OSError:
         return ""
 
@@ -285,7 +291,9 @@ def _read_one(
         key = pseudonyms.clip(data, settings.keep_pixels)
         candidate = Candidate(
             key, task.patient or patient, dataset,
-            lambda: deidentify(opened.clip(), settings.keep_pixels, settings.modes),
+            lambda: deidentify(
+                task.beside.complete(opened.clip()), settings.keep_pixels, settings.modes
+            ),
             shows_more=settings.keep_pixels == "region",
         )  # fmt: skip
         clip = admit(store, candidate, settings.text)
@@ -299,6 +307,7 @@ def _read_one(
         key, patient, "", "train", len(clip.pixels_THW), file, digest, clip.mask_HW is not None,
         study=study, date=_date(header, task.patient or patient, pseudonyms),
         num_blanked=clip.num_blanked, text=clip.text,
+        structures=clip.annotation.structures if clip.annotation else (),
     )  # fmt: skip
     pixels, decision = pseudonyms.pixels(clip.pixels_THW), decision_about(store, key)
     done = replace(entry, record=record, pixels=pixels, decision=decision)

@@ -54,6 +54,7 @@ class IngestReport:
             "ingested": len(clips),
             "frames": sum(clip.num_frames for clip in clips),
             "without_mask": sum(not clip.has_mask for clip in clips),
+            "annotated": sum(bool(clip.structures) for clip in clips),
             "unlabelled": sum(not clip.label for clip in clips),
             "clips": {name: sum(c.split == name for c in clips) for name in SPLITS},
             "patients": {

@@ -104,6 +104,75 @@ class ExpertSettings(Settings):
         return self
 
 
+class ContourLossSettings(Settings):
+    """What each term of the contour network's loss counts; 0 leaves it out."""
+
+    points: Annotated[float, Field(ge=0)] = 1.0
+    """Distance of the landmarks from the reference (mm)."""
+    spread: Annotated[float, Field(ge=0)] = 3.0
+    """Divergence of the heat maps from a narrow spot (nats)."""
+    likelihood: Annotated[float, Field(ge=0)] = 0.1
+    """Gaussian likelihood of the landmarks (nats); makes their covariance honest."""
+    distance: Annotated[float, Field(ge=0)] = 1.0
+    """Error of the distance map (mm)."""
+    coupling: Annotated[float, Field(ge=0)] = 0.5
+    """Predicted distance along the spline through the predicted landmarks (mm)."""
+
+
+class SegmenterSettings(Settings):
+    """How a segmenter is trained."""
+
+    network: str = "unet"
+    """unet or dynunet for masks, contour_net for contours."""
+    width: Positive = 32
+    """Channels of the first level."""
+    depth: Positive = 4
+    """Halvings."""
+    patch: Positive = 4
+    """Pixels a side that the network reads as one; 1 is slowest and finest."""
+    num_landmarks: Positive = 7
+    """Of a contour: two base points, the apex and as many on each wall."""
+    image_size: Positive = 256
+    """Longer side of the network's input; its pixels are square in mm."""
+    structures: tuple[str, ...] = ()
+    """What to tell apart; empty for all that the datasets' masks name."""
+    views: tuple[str, ...] = ()
+    """Of which clips to learn; empty for all with masks."""
+    frames_per_clip: Annotated[int, Field(ge=0)] = 8
+    """Annotated frames of a clip, spread evenly; 0 for all."""
+    start_from: str = ""
+    """Id of a segmenter at this site whose weights training starts from; empty for scratch."""
+    epochs: Positive = 40
+    """Passes over the training frames."""
+    patience: Positive = 40
+    """Epochs without a better validation score after which training stops."""
+    batch_size: Positive = 8
+    """Frames in a step."""
+    learning_rate: Annotated[float, Field(gt=0)] = 3e-3
+    """Learning rate of Adam; the highest of the schedule."""
+    schedule: Literal["constant", "onecycle", "cosine"] = "cosine"
+    """Course of the learning rate."""
+    rotation_deg: Annotated[float, Field(ge=0)] = 15.0
+    """Rotation uniform in plus and minus this angle."""
+    zoom: Annotated[float, Field(ge=0)] = 0.2
+    """Larger or smaller by up to this share."""
+    shift: Fraction = 0.1
+    """Moved by up to this share of the side."""
+    brightness: Annotated[float, Field(ge=0)] = 0.15
+    """Brightness and contrast change by up to this share."""
+    gamma: Annotated[float, Field(ge=0)] = 0.35
+    """Log of the grey values' exponent, in plus and minus this."""
+    backmix: bool = True
+    """Swap backgrounds between frames whose sector is known."""
+    contour_loss: ContourLossSettings = ContourLossSettings()
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where the network learns."""
+    seed: int = 10
+    """Seed of everything random in training."""
+    threads: Positive = 2
+    """Threads of the numeric library."""
+
+
 class ExtractSettings(Settings):
     """How exports are made."""
 
@@ -122,6 +191,8 @@ class CentreSettings(Settings):
     """Host and port of the centre's front."""
     federation: str
     """Name of the federation."""
+    services: str = ""
+    """Host and port of the centre's services over gRPC; empty where the kit named none."""
     heartbeat_s: Annotated[int, Field(ge=10, le=1800)] = 30
     """Seconds between signs of life; the centre notices a lost node after two of them."""
     patience_s: Positive = 180
@@ -139,6 +210,9 @@ class SiteSettings(Settings):
     """Absent at a standalone site."""
     receive: ReceiveSettings = ReceiveSettings()
     ingest: IngestSettings = IngestSettings()
+    task: Literal["views", "segmentation"] = "views"
+    """What train learns: an expert of views, or a segmenter."""
     expert: ExpertSettings = ExpertSettings()
+    segmenter: SegmenterSettings = SegmenterSettings()
     extract: ExtractSettings = ExtractSettings()
     version: int = 1

@@ -1,4 +1,4 @@
-"""The folder of a site: datasets, experts, fusions, ledger and secret key, each in its place."""
+"""The folder of a site: datasets, models, ledger and secret key, each in its place."""
 
 import difflib
 import logging
@@ -28,6 +28,7 @@ from site_client.journal import Journal
 
 log = logging.getLogger(__name__)
 MANIFEST_FILE = "manifest.json"
+ALIASES_FILE = "aliases.json"
 _KEY_BYTES = 32
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -214,6 +215,45 @@ class SiteStore:
         """Let predictions use a fusion that is here."""
         self.require_fusion(fusion)
         write_json(self.root / "serving.json", {"fusion": fusion})
+
+    def segmenters(self) -> tuple[str, ...]:
+        """Ids of the segmenters at this site, its own and those fetched."""
+        return _complete(self.root / "segmenters", CARD_FILE)
+
+    def segmenter_folder(self, segmenter: str) -> Path:
+        return self.root / "segmenters" / segmenter
+
+    def require_segmenter(self, segmenter: str) -> Path:
+        """The folder of a segmenter that is here.
+
+        Raises:
+            EchoFedError: MODEL_UNKNOWN with the nearest.
+        """
+        if segmenter not in self.segmenters():
+            raise _unknown(Code.MODEL_UNKNOWN, "segmenter", segmenter, self.segmenters())
+        return self.segmenter_folder(segmenter)
+
+    def remove_segmenter(self, segmenter: str) -> None:
+        """Delete a segmenter that is here; its aliases stand for nothing from now on."""
+        folder = self.require_segmenter(segmenter)
+        kept = {alias: id_ for alias, id_ in self.aliases().items() if id_ != segmenter}
+        write_json(self.root / ALIASES_FILE, kept)
+        _remove(folder)
+
+    def aliases(self) -> dict[str, str]:
+        """What each alias stands for here: the id of a segmenter."""
+        path = self.root / ALIASES_FILE
+        return {str(a): str(i) for a, i in read_json(path).items()} if path.is_file() else {}
+
+    def aliased(self, alias: str) -> str | None:
+        """Id of the segmenter that an alias stands for, None for an unknown alias."""
+        return self.aliases().get(alias)
+
+    def set_alias(self, alias: str, segmenter: str) -> None:
+        """Let an alias stand for a segmenter that is here."""
+        require_name(alias)
+        self.require_segmenter(segmenter)
+        write_json(self.root / ALIASES_FILE, self.aliases() | {alias: segmenter})
 
 
 def require_name(name: str) -> None:

@@ -5,16 +5,15 @@ public; heads and readout are ours, from the sources named below. Points are (x,
 centre of the first pixel, x to the right and y down.
 """
 
-from typing import NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from shared.models.blocks import small_head
-from shared.models.unet import UNetTrunk
+from shared.models.unet import PixelHead, UNetTrunk
 from shared.shapes import expect
 
-_PIXELS = 16.0  # what an output of one stands for in the distance head; keeps its weights near one
+_PIXELS = 16.0  # what an output of one stands for in the distance head; keeps its weights small
 
 
 class ContourMaps(NamedTuple):
@@ -33,6 +32,14 @@ class ContourMaps(NamedTuple):
     distance_mm_NHW: Tensor
 
 
+class ContourAnswer(NamedTuple):
+    """What a contour is made of; see ``ContourMaps``."""
+
+    points_xy_mm_NK2: Tensor
+    covariance_mm2_NK22: Tensor
+    distance_mm_NHW: Tensor
+
+
 class ContourNet(nn.Module):
     """U-Net trunk with a heat map per landmark and a distance map.
 
@@ -42,28 +49,38 @@ class ContourNet(nn.Module):
     Args:
         num_outputs: landmarks from base over apex to base, in order along the contour.
         in_chans: channels of the image.
-        width: channels at full size.
-        depth: halvings.
+        width, depth, patch: as in ``UNetTrunk``.
     """
 
+    answers: ClassVar[Literal["contours"]] = "contours"
+
     def __init__(
-        self, num_outputs: int = 7, in_chans: int = 1, *, width: int = 32, depth: int = 5
+        self,
+        num_outputs: int = 7,
+        in_chans: int = 1,
+        *,
+        width: int = 32,
+        depth: int = 5,
+        patch: int = 1,
     ) -> None:
-        """Build trunk and heads; the first heat maps are near uniform, the distances near zero."""
+        """Build trunk and heads."""
         super().__init__()
-        self.trunk = UNetTrunk(in_chans, width=width, depth=depth)
-        self.heat = small_head(width, num_outputs)
-        self.distance = small_head(width, 1)
+        self.trunk = UNetTrunk(in_chans, width=width, depth=depth, patch=patch)
+        self.heat = PixelHead(self.trunk, num_outputs)
+        self.distance = PixelHead(self.trunk, 1, scale=0.2)  # some 3 pixels
 
     def forward(self, image_NCHW: Tensor, mm_per_pixel_N2: Tensor) -> ContourMaps:
         """Maps of frames with their spacing of (rows, columns)."""
         expect(mm_per_pixel_N2, "N S", N=image_NCHW.shape[0], S=2)
         features_NDHW = self.trunk(image_NCHW)
-        heat_NKHW = self.heat(features_NDHW)
+        size_HW = (image_NCHW.shape[2], image_NCHW.shape[3])
+        heat_NKHW = self.heat(features_NDHW, size_HW)
         log_heat_NKHW = heat_NKHW.flatten(2).log_softmax(dim=2).view_as(heat_NKHW)
         points, covariance = read_points(log_heat_NKHW, mm_per_pixel_N2)
         pixel_mm_N = mm_per_pixel_N2.prod(dim=1).sqrt()
-        distance_mm_NHW = self.distance(features_NDHW)[:, 0] * (_PIXELS * pixel_mm_N)[:, None, None]
+        distance_mm_NHW = (
+            self.distance(features_NDHW, size_HW)[:, 0] * (_PIXELS * pixel_mm_N)[:, None, None]
+        )
         return ContourMaps(log_heat_NKHW, points, covariance, distance_mm_NHW)
 
 

@@ -51,6 +51,7 @@ class Gate(grpc.ServerInterceptor):  # type: ignore[misc]  # gRPC brings no type
         roles: Mapping[str, frozenset[Role]],
         limits: Limits,
         *,
+        endless: Collection[str] = (),
         revoked_keys: Callable[[], Collection[str]],
         metrics: CallMetrics,
     ) -> None:
@@ -60,11 +61,13 @@ class Gate(grpc.ServerInterceptor):  # type: ignore[misc]  # gRPC brings no type
             roles: who may call, by full method name (``/echofed.v1.ModelService/Fetch``). Other
                 methods (health, reflection) need a certificate only.
             limits: what is taken.
+            endless: methods whose requests have no limit in all, by full name.
             revoked_keys: OpenSSH lines of the keys that are admitted no more, asked at every call.
             metrics: counts what passes and what does not.
         """
         self._roles = roles
         self._limits = limits
+        self._endless = frozenset(endless)
         self._revoked_keys = revoked_keys
         self._metrics = metrics
         self._slots = Slots(limits.num_calls, num_per_caller=limits.num_per_caller)
@@ -84,6 +87,8 @@ class Gate(grpc.ServerInterceptor):  # type: ignore[misc]  # gRPC brings no type
         )
         guard = self._streamed if handler.response_streaming else self._single
         read = self._read_all if handler.request_streaming else _read_one
+        if handler.request_streaming and details.method in self._endless:
+            read = _read_each
         parse, serialize = self._weighed(details.method, handler)
 
         def argument(incoming: Iterator[bytes]) -> Any:
@@ -176,6 +181,10 @@ class Gate(grpc.ServerInterceptor):  # type: ignore[misc]  # gRPC brings no type
                     "send less at once",
                 )
             yield parse(message)
+
+
+def _read_each(messages: Iterable[bytes], parse: Callable[[bytes], Any]) -> Iterator[Any]:
+    return (parse(message) for message in messages)
 
 
 def _read_one(messages: Iterator[bytes], parse: Callable[[bytes], Any]) -> Any:

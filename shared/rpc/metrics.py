@@ -18,11 +18,19 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from shared.errors import Code, EchoFedError
+from shared.rpc.worker import Statistics
 
 LOOPBACK = "127.0.0.1"
 NO_ROLE = "none"
 """Role of a caller who was refused before the certificate was read."""
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0)
+
+_WORKER_COUNTS = {
+    "requests": "Requests answered.",
+    "rows": "Rows computed; by batches, the mean size of a batch.",
+    "batches": "Batches computed.",
+    "restarts": "Starts of a process after the first.",
+}
 
 
 @dataclass(slots=True)
@@ -36,21 +44,6 @@ class Counted:
 
     role: str = NO_ROLE
     status: grpc.StatusCode = grpc.StatusCode.CANCELLED
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerFigures:
-    """What a worker process tells of itself.
-
-    Args:
-        queue_length: requests that wait.
-        batch_size: requests of the last batch.
-        restarts: how often the process was started again.
-    """
-
-    queue_length: int
-    batch_size: int
-    restarts: int
 
 
 class CallMetrics:
@@ -101,12 +94,12 @@ class CallMetrics:
         """Count a message that goes."""
         self._sent.labels(method).inc(num_bytes)
 
-    def watch_worker(self, name: str, read: Callable[[], WorkerFigures]) -> None:
+    def watch_worker(self, name: str, read: Callable[[], Statistics]) -> None:
         """Show a worker's figures too.
 
         Args:
             name: of the worker, such as the service that it works for.
-            read: asked at every scrape, so it must not wait for the worker.
+            read: asked at every scrape, such as ``Worker.statistics``.
         """
         self._workers.readers[name] = read
 
@@ -153,21 +146,19 @@ class _Workers(Collector):
     """Figures of workers, read when they are asked for."""
 
     def __init__(self) -> None:
-        self.readers: dict[str, Callable[[], WorkerFigures]] = {}
+        self.readers: dict[str, Callable[[], Statistics]] = {}
 
     def collect(self) -> Iterator[Metric]:
-        queue = GaugeMetricFamily(
-            "echofed_worker_queue_length", "Requests that wait.", labels=["worker"]
+        waiting = GaugeMetricFamily(
+            "echofed_worker_waiting", "Requests that no batch has taken.", labels=["worker"]
         )
-        batch = GaugeMetricFamily(
-            "echofed_worker_batch_size", "Requests of the last batch.", labels=["worker"]
-        )
-        restarts = CounterMetricFamily(
-            "echofed_worker_restarts", "Starts after the first.", labels=["worker"]
-        )
+        counts = {
+            what: CounterMetricFamily(f"echofed_worker_{what}", text, labels=["worker"])
+            for what, text in _WORKER_COUNTS.items()
+        }
         for name, read in self.readers.items():
-            figures = read()
-            queue.add_metric([name], figures.queue_length)
-            batch.add_metric([name], figures.batch_size)
-            restarts.add_metric([name], figures.restarts)
-        yield from (queue, batch, restarts)
+            done = read()
+            waiting.add_metric([name], done.num_waiting)
+            for what, family in counts.items():
+                family.add_metric([name], getattr(done, f"num_{what}"))
+        yield from (waiting, *counts.values())

@@ -4,7 +4,7 @@ import signal
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,12 +32,17 @@ class Service:
         servicer: has a method of each name.
         add: the stub's function that adds a servicer to a server.
         roles: who may call, by the name of the method; each has its line.
+        endless: methods whose requests have no limit in all, for they answer each message before
+            they read the next.
+        running: holds what works beside the calls; it is left when no call is taken any more.
     """
 
     descriptor: ServiceDescriptor
     servicer: object
     add: Callable[[Any, Any], None]
     roles: Mapping[str, frozenset[Role]]
+    endless: frozenset[str] = frozenset()
+    running: Callable[[], AbstractContextManager[object]] = nullcontext
 
     def __post_init__(self) -> None:
         """Refuse a method that nobody or everybody might call by an oversight."""
@@ -94,9 +99,12 @@ def running_server(
         for service in services
         for method, allowed in service.roles.items()
     }
+    endless = {f"/{service.name}/{method}" for service in services for method in service.endless}
     server = grpc.server(
         ThreadPoolExecutor(limits.num_calls + _SPARE_THREADS, thread_name_prefix="service"),
-        interceptors=[Gate(roles, limits, revoked_keys=revoked_keys, metrics=seen.metrics)],
+        interceptors=[
+            Gate(roles, limits, endless=endless, revoked_keys=revoked_keys, metrics=seen.metrics)
+        ],
         maximum_concurrent_rpcs=limits.num_calls + _SPARE_CALLS,
         options=[
             ("grpc.max_receive_message_length", limits.message_bytes),
@@ -113,13 +121,18 @@ def running_server(
     if seen.reflection:
         _reflect(services, server)
     port = _listen(server, address, credentials)
-    server.start()
-    state.set("", health_pb2.HealthCheckResponse.SERVING)
-    try:
-        yield port
-    finally:
-        state.enter_graceful_shutdown()
-        server.stop(limits.drain_s).wait()
+    with ExitStack() as beside:
+        for service in services:
+            beside.enter_context(service.running())
+        server.start()
+        state.set("", health_pb2.HealthCheckResponse.SERVING)
+        try:
+            yield port
+        finally:
+            state.enter_graceful_shutdown()
+            stopped = server.stop(limits.drain_s)
+            beside.close()
+            stopped.wait()
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from shared.echo.frame import Frame, MillimetresPerPixel
 from shared.echo.mask import Mask
-from shared.models.contour_net import ContourMaps
+from shared.models.contour_net import ContourAnswer, ContourMaps
 from shared.segmentation.contour import FusedContour, fuse_heads
 from shared.shapes import expect
 
@@ -69,7 +69,7 @@ def predict_masks(
 
 
 def predict_contours(
-    network: Callable[[Tensor, Tensor], ContourMaps],
+    network: Callable[[Tensor, Tensor], ContourMaps | ContourAnswer],
     image_N1HW: Tensor,
     sizes_HW: Sequence[tuple[int, int]],
     mm_per_pixel: Sequence[MillimetresPerPixel],
@@ -79,7 +79,7 @@ def predict_contours(
     """Contours in mm from the centre of each frame's own first pixel.
 
     Args:
-        network: normalised images and their spacing (N, 2) -> maps of both heads.
+        network: normalised images and their spacing (N, 2) -> points and distances.
         image_N1HW: the frames as the network wants them: normalised, perhaps resized.
         sizes_HW: of the frames before they were resized.
         mm_per_pixel: spacing of (rows, columns) of those frames.

@@ -74,8 +74,8 @@ def ingest(
 
 def _tables(document: dict[str, object], listed: list[dict[str, object]]) -> list[Table]:
     names = (
-        "files", "known", "ingested", "frames", "without_mask", "unlabelled", "source", "licence",
-        "kept_pixels", "label_map_signed", "ignored", "copies", "held",
+        "files", "known", "ingested", "frames", "without_mask", "annotated", "unlabelled", "source",
+        "licence", "kept_pixels", "label_map_signed", "ignored", "copies", "held",
     )  # fmt: skip
     clips, patients, labels = document["clips"], document["patients"], document["labels"]
     assert isinstance(clips, dict)

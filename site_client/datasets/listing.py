@@ -3,13 +3,14 @@
 import csv
 import io
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from shared.echo.manifest import SPLITS, Split
 from shared.echo.ontology import LabelMap, load_ontology
 from shared.errors import Code, EchoFedError
 from site_client.datasets import SOURCES
+from site_client.datasets.beside import Beside
 from site_client.datasets.dicom import instance_of
 from site_client.datasets.label_map import SiteMap, read_site_map, views_of_labels
 from site_client.datasets.labels import SOP_UID, LabelRow, LabelTable, read_label_table
@@ -32,6 +33,7 @@ class Listing:
         num_lost: how many instances that the labels name are not in the folder.
         site_map: the site's own label map, None where there is none.
         annotated: leaves that a public layout has a label for.
+        beside: what lies beside the files that something lies beside.
     """
 
     rows: Mapping[str, LabelRow]
@@ -43,6 +45,7 @@ class Listing:
     num_lost: int = 0
     site_map: SiteMap | None = None
     annotated: tuple[str, ...] = ()
+    beside: Mapping[str, Beside] = field(default_factory=dict)
 
     def has_published_test(self) -> bool:
         """Whether a public set brings its own test part, to which nothing shall be added."""
@@ -79,6 +82,7 @@ def list_published(
     *,
     source: str,
     licence: str,
+    beside: Mapping[str, Beside] | None = None,
 ) -> Listing:
     """The listing of a public layout.
 
@@ -88,6 +92,7 @@ def list_published(
         views: of every label the layout knows.
         source: name of the reader.
         licence: terms of the data.
+        beside: what lies beside the files, by file.
 
     Raises:
         EchoFedError: CONFIG_INVALID where the folder holds no file of the layout.
@@ -111,6 +116,7 @@ def list_published(
         issuer=name,
         is_complete=True,
         annotated=ontology.order(known.annotated()),
+        beside=beside or {},
     )
 
 

@@ -32,12 +32,24 @@ def _clip(data: bytes) -> RawClip:
     """
     try:
         fields, packed = _split_header(data)
-        return RawClip(_frames(fields, packed), (), _spacing(fields), None)
+        return RawClip(grey_bytes(_values(fields, packed)), (), _spacing(fields), None)
     except _FAULTS as error:
         raise _damaged(error) from None
 
 
-def _collect(path: Path) -> bytes:
+def read_values(data: bytes) -> NDArray[np.generic]:
+    """The values themselves (T, H, W) of what ``collect`` gave, such as those of label maps.
+
+    Raises:
+        EchoFedError: DATA_UNREADABLE.
+    """
+    try:
+        return _values(*_split_header(data))
+    except _FAULTS as error:
+        raise _damaged(error) from None
+
+
+def collect(path: Path) -> bytes:
     """Read the header and the pixels it points at, in its own folder and nowhere else.
 
     Raises:
@@ -79,8 +91,8 @@ def _split_header(data: bytes) -> tuple[dict[str, str], bytes]:
     return fields, data[start:]
 
 
-def _frames(fields: dict[str, str], packed: bytes) -> NDArray[np.uint8]:
-    """Pixels (T, H, W)."""
+def _values(fields: dict[str, str], packed: bytes) -> NDArray[np.generic]:
+    """Values (T, H, W)."""
     width, height, *deeper = (int(size) for size in fields["DimSize"].split())
     if min(width, height, *deeper) < 1 or len(deeper) > 1:
         raise ValueError("neither a picture nor a sequence of pictures")
@@ -99,7 +111,8 @@ def _frames(fields: dict[str, str], packed: bytes) -> NDArray[np.uint8]:
     body = packed[-num_bytes:] if skipped < 0 else packed[skipped:]
     if len(body) < num_bytes:
         raise ValueError("cut off")
-    return grey_bytes(np.frombuffer(body[:num_bytes], kind).reshape(-1, height, width))
+    values: NDArray[np.generic] = np.frombuffer(body[:num_bytes], kind)
+    return values.reshape(-1, height, width)
 
 
 def _spacing(fields: dict[str, str]) -> MillimetresPerPixel | None:
@@ -109,4 +122,4 @@ def _spacing(fields: dict[str, str]) -> MillimetresPerPixel | None:
     return (rows_mm, columns_mm) if is_sane else None
 
 
-SOURCE = SuffixSource((".mhd", ".mha"), _clip, _collect)
+SOURCE = SuffixSource((".mhd", ".mha"), _clip, collect)

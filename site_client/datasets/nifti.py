@@ -41,11 +41,25 @@ def _clip(data: bytes) -> RawClip:
         EchoFedError: DATA_UNREADABLE, also for volumes and for colours.
     """
     with _reading_door():
-        if data[:2] == _GZIP:
-            data = unpack(data, MAX_BYTES, gzip=True)
-        kind = nibabel.Nifti2Image if data[:4] in _HEADER_OF_2 else nibabel.Nifti1Image
-        image = kind.from_bytes(data)
-        return RawClip(_frames(image), (), _spacing(image.header), _time_ms(image))
+        image = _image(data)
+        return RawClip(grey_bytes(_values(image)), (), _spacing(image.header), _time_ms(image))
+
+
+def read_values(data: bytes) -> NDArray[np.generic]:
+    """The values themselves (T, H, W), such as those of label maps.
+
+    Raises:
+        EchoFedError: DATA_UNREADABLE.
+    """
+    with _reading_door():
+        return _values(_image(data))
+
+
+def _image(data: bytes) -> Any:
+    if data[:2] == _GZIP:
+        data = unpack(data, MAX_BYTES, gzip=True)
+    kind = nibabel.Nifti2Image if data[:4] in _HEADER_OF_2 else nibabel.Nifti1Image
+    return kind.from_bytes(data)
 
 
 @contextmanager
@@ -63,15 +77,15 @@ def _reading_door() -> Iterator[None]:
             library.setLevel(level)
 
 
-def _frames(image: Any) -> NDArray[np.uint8]:
-    """Pixels (T, H, W)."""
+def _values(image: Any) -> NDArray[np.generic]:
+    """Values (T, H, W)."""
     shape = (*image.shape, 1, 1)
     if len(image.shape) < 2 or 0 in shape or np.prod(shape[2:]) != max(shape[2:]):
         raise ValueError("neither a picture nor a sequence of pictures")
     if np.prod(shape, dtype=float) * image.get_data_dtype().itemsize > MAX_BYTES:
         raise ValueError("more than can be read")
-    values = np.asanyarray(image.dataobj)
-    return grey_bytes(values.reshape(*shape[:2], -1, order="F").transpose(2, 1, 0))
+    values: NDArray[np.generic] = np.asanyarray(image.dataobj)
+    return values.reshape(*shape[:2], -1, order="F").transpose(2, 1, 0)
 
 
 def _spacing(header: Any) -> MillimetresPerPixel | None:

@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.echo.annotation import Annotation
 from shared.echo.detection import Region
 from shared.echo.frame import MillimetresPerPixel
 from shared.errors import Code, EchoFedError
@@ -52,6 +53,7 @@ class RawClip:
         declared: what the believable regions say that the clip shows; empty where there are none.
         traces: regions of spectra and M-mode.
         colours: of a few frames, by their number; empty where the source is grey.
+        annotation: what lies beside the file, on the same pixels; None where nothing does.
     """
 
     pixels_THW: NDArray[np.uint8]
@@ -61,6 +63,7 @@ class RawClip:
     declared: frozenset[Mode] = frozenset()
     traces: tuple[Region, ...] = ()
     colours: Mapping[int, Chroma] = field(default_factory=dict)
+    annotation: Annotation | None = None
 
 
 class RawFile(Protocol):

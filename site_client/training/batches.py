@@ -1,12 +1,12 @@
 """Batches of training frames: changed, mixed, normalised; each epoch from a seed of its own."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from shared.seeding import numpy_generator
 from site_client.augment.backmix import LossWeights, mix_background
@@ -20,6 +20,7 @@ from site_client.augment.geometry import (
 )
 from site_client.frames import FrameSet
 
+ViewsLoss = Callable[[Tensor, Tensor], Tensor]
 UNMIXED = -1
 """Donor of a frame that keeps its background."""
 
@@ -79,6 +80,19 @@ class Material:
                 allowed_NC=torch.from_numpy(self.allowed_NC[place_N]),
                 weight_N=torch.from_numpy(weight_N.astype(np.float32)),
             )
+
+
+def batch_loss(loss_fn: ViewsLoss, model: nn.Module, batch: Batch) -> Tensor:
+    """Weighted mean loss of a batch.
+
+    Args:
+        loss_fn: logits (N, C) and allowed views (N, C) -> loss of each frame (N,).
+        model: of view logits.
+        batch: what it learns from.
+    """
+    images_N1HW = batch.images_N1HW.contiguous(memory_format=torch.channels_last)
+    loss_N = loss_fn(model(images_N1HW), batch.allowed_NC)
+    return (batch.weight_N * loss_N).mean()
 
 
 def picture(

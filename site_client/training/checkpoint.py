@@ -87,7 +87,7 @@ class Checkpoint:
         tensors = _prefixed(_MODEL, model.state_dict()) | _prefixed(_BEST, self._best)
         for number, state in optimiser.state_dict()["state"].items():
             tensors |= _prefixed(f"{_ADAM}{number}.", state)
-        arrays = {name: tensor.detach().numpy() for name, tensor in tensors.items()}
+        arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
         save_arrays(self._path, arrays, {"course": json.dumps(asdict(course))})
 
     def restore(self, model: nn.Module, optimiser: torch.optim.Adam) -> Course:
@@ -107,7 +107,8 @@ class Checkpoint:
             found = _under(f"{_ADAM}{number}.", tensors)
             if found:
                 moments = {n: _laid_out(t, parameter) for n, t in found.items() if n != "step"}
-                optimiser.state[parameter] = {"step": found["step"].reshape(()), **moments}
+                step = found["step"].reshape(()).to(parameter.device)
+                optimiser.state[parameter] = {"step": step, **moments}
         document = json.loads(metadata["course"])
         return Course(**document | {"history": tuple(map(tuple, document["history"]))})
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ from site_client.augment.geometry import Reach
 from site_client.frames import FrameSet, load_frames, require_trainable
 from site_client.settings import ExpertSettings
 from site_client.store import SiteStore
-from site_client.training.batches import Material, plain_batches
+from site_client.training.batches import Material, ViewsLoss, batch_loss, plain_batches
 from site_client.training.checkpoint import Checkpoint, Course
 from site_client.training.loop import Objective, Plan, Step, train
 from site_client.training.validation import Judge
@@ -125,11 +126,13 @@ def head_views(
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, bool | int | float | str | None]:
-    """A settings tree as one level of dotted keys."""
+    """A settings tree as one level of dotted keys; lists become words with commas."""
     flat: dict[str, bool | int | float | str | None] = {}
     for name, value in tree.items():
         if isinstance(value, dict):
             flat |= flatten(value, f"{prefix}{name}.")
+        elif isinstance(value, list):
+            flat[prefix + name] = ",".join(map(str, value))
         else:
             flat[prefix + name] = value
     return flat
@@ -155,7 +158,7 @@ def _train(
     report: Callable[[Step], None],
 ) -> Course:
     material = _material(frames.of_split("train"), views, settings)
-    loss_fn: Callable[[Tensor, Tensor], Tensor] = label_set_loss
+    loss_fn: ViewsLoss = label_set_loss
     judged = frames.of_split("val")
     if settings.restrict_to_present:
         present_C = material.frames.named_views(views).any(axis=0)
@@ -169,7 +172,9 @@ def _train(
         schedule=settings.schedule,
         seed=settings.seed,
     )
-    objective = Objective(material.batches, loss_fn, Judge(judged, views, loss_fn))
+    objective = Objective(
+        material.batches, partial(batch_loss, loss_fn), Judge(judged, views, loss_fn)
+    )
     return train(model, objective, plan, checkpoint, report)
 
 

@@ -5,17 +5,17 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from shared.errors import Code, EchoFedError
 from shared.seeding import derive_seed
-from site_client.training.batches import Batch
 from site_client.training.checkpoint import Checkpoint, Course, Validation
 
 log = logging.getLogger(__name__)
+B = TypeVar("B")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +25,14 @@ class Plan:
     Args:
         num_batches: steps of an epoch.
         patience: epochs without a better validation after which training stops.
-        learning_rate: constant, or the peak of one cycle.
+        learning_rate: constant, or the highest of the schedule.
     """
 
     epochs: int
     num_batches: int
     patience: int
     learning_rate: float
-    schedule: Literal["constant", "onecycle"]
+    schedule: Literal["constant", "onecycle", "cosine"]
     seed: int
 
 
@@ -54,23 +54,23 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Objective:
+class Objective(Generic[B]):
     """What to learn and how it is judged.
 
     Args:
         batches: those of an epoch.
-        loss_fn: logits (N, C) and allowed views (N, C) -> loss of each frame (N,).
+        loss_fn: model and batch -> what is minimised.
         validate: how a model does on frames that it does not learn from.
     """
 
-    batches: Callable[[int], Iterable[Batch]]
-    loss_fn: Callable[[Tensor, Tensor], Tensor]
+    batches: Callable[[int], Iterable[B]]
+    loss_fn: Callable[[nn.Module, B], Tensor]
     validate: Callable[[nn.Module], Validation]
 
 
 def train(
     model: nn.Module,
-    objective: Objective,
+    objective: Objective[B],
     plan: Plan,
     checkpoint: Checkpoint,
     report: Callable[[Step], None],
@@ -95,9 +95,7 @@ def train(
                 done = course.epoch * plan.num_batches + place
                 for group in optimiser.param_groups:
                     group["lr"] = learning_rate(plan, done)
-                logits_NC = model(_channels_last(batch.images_N1HW))
-                loss_N = objective.loss_fn(logits_NC, batch.allowed_NC)
-                loss = (batch.weight_N * loss_N).mean()
+                loss = objective.loss_fn(model, batch)
                 _require_finite(loss.item(), course.epoch)
                 optimiser.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
@@ -118,11 +116,15 @@ def train(
 
 
 def learning_rate(plan: Plan, done: int) -> float:
-    """Rate of the next step: constant, or a cosine up from and down to a 25th within one cycle."""
+    """Rate of the next step.
+
+    Constant; a cosine up from and down to a 25th within one cycle; or only the way down.
+    """
     if plan.schedule == "constant":
         return plan.learning_rate
     total = plan.epochs * plan.num_batches
-    rise = 0.3 * total  # share of the cycle that rises, as in Smith & Topin 2018 (arXiv 1708.07120)
+    # share of the cycle that rises, as in Smith & Topin 2018 (arXiv 1708.07120)
+    rise = 0.3 * total if plan.schedule == "onecycle" else 0.0
     phase = done / rise if done < rise else (total - done) / (total - rise)
     low = plan.learning_rate / 25
     return low + (plan.learning_rate - low) * (1 - math.cos(math.pi * phase)) / 2
@@ -135,7 +137,3 @@ def _require_finite(loss: float, epoch: int) -> None:
             f"the training loss is {loss} in epoch {epoch}",
             "lower expert.learning_rate with --set and train again",
         )
-
-
-def _channels_last(images_N1HW: Tensor) -> Tensor:
-    return images_N1HW.contiguous(memory_format=torch.channels_last)

@@ -13,6 +13,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,7 @@ from site_client.frames import FrameSet, load_frames
 from site_client.ingest import IngestRequest, ingest
 from site_client.settings import ExpertSettings, IngestSettings
 from site_client.store import SiteStore
-from site_client.training.batches import Material, plain_batches
+from site_client.training.batches import Material, batch_loss, plain_batches
 from site_client.training.checkpoint import Checkpoint
 from site_client.training.expert import train_expert
 from site_client.training.loop import Objective, Plan, train
@@ -256,7 +257,9 @@ class Bench:
         checkpoint = Checkpoint(self.store.root / "runs" / "bench")
         checkpoint.remove()
         begun = time.process_time()
-        objective = Objective(material.batches, label_set_loss, Judge(val, views, label_set_loss))
+        objective = Objective(
+            material.batches, partial(batch_loss, label_set_loss), Judge(val, views, label_set_loss)
+        )
         train(model, objective, plan, checkpoint, lambda _: None)
         checkpoint.remove()
         seconds = time.process_time() - begun

@@ -1,6 +1,7 @@
 """A small site: clips of stripes inside a fan, on a screen with marks, in seconds."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 
 from shared.echo.manifest import SPLITS, ClipRecord, DatasetManifest
 from shared.echo.sector import Fan
+from shared.testing.ventricle import STRUCTURES as VENTRICLE
+from shared.testing.ventricle import draw_ventricle
 from site_client.clip_file import StoredClip, save_clip
 from site_client.store import SiteStore
 
@@ -90,6 +93,49 @@ def build_striped_site() -> StripedSite:
                 )
         store.save_manifest(
             DatasetManifest(dataset, "north", "phantom", "stripes", words, tuple(clips), "screen")
+        )
+        return store
+
+    return build
+
+
+@pytest.fixture
+def traced_site(tmp_path: Path) -> Callable[..., SiteStore]:
+    """Make (or add to) a site of single pictures with masks, one ventricle a patient."""
+
+    def build(
+        *,
+        dataset: str = "traced",
+        num_patients: int = 18,
+        structures: tuple[str, ...] = VENTRICLE,
+        mm_per_pixel: tuple[float, float] | None = (2.0, 2.0),
+        has_landmarks: bool = True,
+    ) -> SiteStore:
+        store = SiteStore(tmp_path / "site")
+        store.create_key()
+        generator = np.random.default_rng(len(dataset))
+        clips = []
+        for patient in range(num_patients):
+            pixels_HW, annotation = draw_ventricle(generator)
+            known = [VENTRICLE.index(name) if name in structures else 0 for name in VENTRICLE]
+            values = [structures.index(VENTRICLE[value]) for value in known]
+            annotation = replace(
+                annotation,
+                structures=structures,
+                labels_FHW=np.array(values, np.uint8)[annotation.labels_FHW],
+                landmarks_xy_px_F32=annotation.landmarks_xy_px_F32 if has_landmarks else None,
+            )
+            clip = StoredClip(pixels_HW[None], None, mm_per_pixel, None, annotation=annotation)
+            key = f"{dataset}-{patient:02d}"
+            sha256 = save_clip(store.clip_path(dataset, key), clip)
+            record = ClipRecord(
+                key, f"{dataset}-p{patient}", "4CH", SPLITS[SPLIT_OF[patient % len(SPLIT_OF)]], 1,
+                f"clips/{key}.safetensors", sha256, has_mask=False, structures=structures,
+            )  # fmt: skip
+            clips.append(record)
+        words = {"4CH": ("A4C",)}
+        store.save_manifest(
+            DatasetManifest(dataset, "north", "phantom", "traced", words, tuple(clips), "screen")
         )
         return store
 

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from shared.echo.expert import CARD_FILE, WEIGHTS_FILE
 from shared.echo.manifest import DatasetManifest
 from shared.errors import Code, EchoFedError
-from shared.files import sha256_hex
+from shared.files import sha256_hex, write_bytes, write_json
 from site_client.clip_file import StoredClip, save_clip
 from site_client.store import SiteStore, require_name
 
@@ -39,6 +40,7 @@ def test_what_is_missing_is_named_with_the_nearest(
         (store.manifest, Code.DATASET_UNKNOWN),
         (store.require_expert, Code.EXPERT_UNKNOWN),
         (store.require_fusion, Code.FUSION_UNKNOWN),
+        (store.require_segmenter, Code.MODEL_UNKNOWN),
     ):
         with pytest.raises(EchoFedError) as caught:
             call("demoo")
@@ -62,6 +64,28 @@ def test_a_clip_is_named_by_its_content_and_written_once(tmp_path: Path, clip: S
     path.write_bytes(path.read_bytes()[:-1])
     assert store.add_clip("demo", clip) == (file, sha256)
     assert sha256_hex(path.read_bytes()) == sha256
+
+
+def add_segmenter(store: SiteStore, name: str) -> None:
+    write_bytes(store.segmenter_folder(name) / WEIGHTS_FILE, b"w")
+    write_json(store.segmenter_folder(name) / CARD_FILE, {})
+
+
+def test_an_alias_stands_for_one_segmenter_until_it_goes(tmp_path: Path) -> None:
+    store = SiteStore(tmp_path)
+    assert (store.segmenters(), store.aliased("masks")) == ((), None)
+    with pytest.raises(EchoFedError) as caught:
+        store.set_alias("masks", "old")
+    assert caught.value.code is Code.MODEL_UNKNOWN
+    add_segmenter(store, "old")
+    add_segmenter(store, "new")
+    store.set_alias("masks", "old")
+    store.set_alias("contours", "old")
+    store.set_alias("masks", "new")
+    assert store.aliases() == {"masks": "new", "contours": "old"}
+    store.remove_segmenter("old")
+    assert (store.segmenters(), store.aliases()) == (("new",), {"masks": "new"})
+    assert store.require_segmenter("new") == store.segmenter_folder("new")
 
 
 def test_the_key_is_made_once_and_only_the_owner_reads_it(tmp_path: Path) -> None:

@@ -5,14 +5,21 @@ Three trees are known. ``database_nifti/patientNNNN/patientNNNN_4CH_ED.nii.gz`` 
 ``{training,testing}/patientNNNN/patientNNNN_4CH_ED.mhd`` with ``.raw``; and an extract of PNG in
 ``images/`` with masks in ``masks/``, of which patients from 201 on are the test part by agreement.
 Where a sequence is there, its ED and ES pictures, which are frames of it, are left out.
+
+Masks are ``*_gt`` of the same form. A sequence without one has those of its ED and ES, whose places
+``Info_4CH.cfg`` counts from one. The extract has its scale in ``manifest.csv``.
 """
 
 import re
 from pathlib import Path, PurePosixPath
 
+from shared.echo.frame import MillimetresPerPixel
 from shared.echo.manifest import Split
+from shared.errors import Code, EchoFedError
+from site_client.datasets.annotations.label_maps import LabelMaps, MapFile
+from site_client.datasets.beside import Beside
 from site_client.datasets.labels import LabelRow
-from site_client.datasets.listing import Listing, list_published, names_below
+from site_client.datasets.listing import Listing, list_published, names_below, read_table
 
 _LICENCE = "CAMUS, non-commercial research, CC BY-NC-SA 4.0; cite Leclerc et al., IEEE TMI 2019"
 _VIEWS = {"2CH": ["A2C"], "4CH": ["A4C"]}
@@ -21,11 +28,14 @@ _SOURCES = {
     ".nii.gz": "cropped-nifti", ".nii": "cropped-nifti", ".mhd": "cropped-mhd",
     ".png": "cropped-images",
 }  # fmt: skip
+_STRUCTURES = ("background", "lv", "myocardium", "la")
+_KINDS = {"cropped-nifti": "nifti", "cropped-mhd": "mhd", "cropped-images": "png"}
 _LISTS: dict[str, Split] = {
     "subgroup_training.txt": "train",
     "subgroup_validation.txt": "val",
     "subgroup_testing.txt": "test",
 }
+_PHASE = re.compile(r"^(ED|ES):\s*(\d+)\s*$", re.MULTILINE)
 _OPEN_PNG = 200  # patients after this one are the test part of the extract
 
 
@@ -41,7 +51,13 @@ def find(folder: Path) -> Listing:
         for name, match in found
         if match[4].endswith("sequence") or (match[1], match[3]) not in filmed
     }
-    return list_published("camus", rows, _VIEWS, source=source, licence=_LICENCE)
+    scales = _scales(folder / "manifest.csv") if source == "cropped-images" else {}
+    beside = {
+        name: Beside(_annotator(folder, PurePosixPath(name), match), scales.get(name))
+        for name, match in found
+        if name in rows
+    }
+    return list_published("camus", rows, _VIEWS, source=source, licence=_LICENCE, beside=beside)
 
 
 def _match(name: str) -> re.Match[str] | None:
@@ -72,3 +88,38 @@ def _split(name: str, patient: int) -> Split | None:
     if "testing" in PurePosixPath(name).parts:
         return "test"
     return "test" if name.endswith(".png") and patient > _OPEN_PNG else None
+
+
+def _annotator(folder: Path, picture: PurePosixPath, match: re.Match[str]) -> LabelMaps | None:
+    """Where the masks of one picture or sequence are; None where there are none."""
+    kind = _KINDS[_SOURCES[match[5]]]
+    if kind == "png":
+        own = folder / picture.parent.parent / "masks" / picture.name
+    else:
+        own = folder / picture.with_name(picture.name.removesuffix(match[5]) + "_gt" + match[5])
+    files = [MapFile(own)] if own.is_file() else []
+    if not files and match[4].endswith("sequence"):
+        places = _phases(folder / picture.with_name(f"Info_{match[3]}.cfg"))
+        masks = {p: own.with_name(f"{match[1]}_{match[3]}_{p}_gt{match[5]}") for p in places}
+        files = [MapFile(masks[p], place) for p, place in places.items() if masks[p].is_file()]
+    return LabelMaps(kind, tuple(files), _STRUCTURES) if files else None
+
+
+def _phases(info: Path) -> dict[str, int]:
+    """Places of ED and ES in a sequence, from zero."""
+    text = info.read_text("utf-8", "replace") if info.is_file() else ""
+    return {phase: int(place) - 1 for phase, place in _PHASE.findall(text)}
+
+
+def _scales(table: Path) -> dict[str, MillimetresPerPixel]:
+    """Spacing of the extract's pictures, the same along both axes."""
+    lines = read_table(table, {"file", "spacing_mm"}) if table.is_file() else []
+    try:
+        stated = {f"images/{line['file']}": float(line["spacing_mm"]) for line in lines}
+    except ValueError:
+        raise EchoFedError(
+            Code.CONFIG_INVALID,
+            f"{table.name} has a spacing_mm that is no number",
+            "unpack the set again",
+        ) from None
+    return {name: (mm, mm) for name, mm in stated.items()}

@@ -11,20 +11,32 @@ def frames(num: int, size_HW: tuple[int, int], seed: int = 0) -> Tensor:
     return torch.randn(num, 1, *size_HW, generator=torch.Generator().manual_seed(seed))
 
 
-def network(seed: int = 0, *, width: int = 8, depth: int = 3, num_outputs: int = 4) -> UNet:
+def network(
+    seed: int = 0, *, width: int = 8, depth: int = 3, num_outputs: int = 4, patch: int = 1
+) -> UNet:
     torch.manual_seed(seed)
-    return UNet(num_outputs, width=width, depth=depth)
+    return UNet(num_outputs, width=width, depth=depth, patch=patch)
 
 
+@pytest.mark.parametrize("patch", [1, 2, 3])
 @pytest.mark.parametrize("size_HW", [(64, 64), (40, 56), (37, 51), (7, 5), (1, 90)])
-def test_logits_have_the_size_of_the_frame(size_HW: tuple[int, int]) -> None:
-    assert network()(frames(2, size_HW)).shape == (2, 4, *size_HW)
+def test_logits_have_the_size_of_the_frame(size_HW: tuple[int, int], patch: int) -> None:
+    assert network(patch=patch)(frames(2, size_HW)).shape == (2, 4, *size_HW)
 
 
-def test_padding_inside_is_the_edge_repeated_outside() -> None:
-    image = frames(2, (37, 51))
-    padded = torch.nn.functional.pad(image, (0, 5, 0, 3), mode="replicate")
-    assert torch.equal(network()(image), network()(padded)[..., :37, :51])
+@pytest.mark.parametrize(("patch", "right"), [(1, 5), (5, 29)])
+def test_padding_inside_is_the_edge_repeated_outside(patch: int, right: int) -> None:
+    image, model = frames(2, (37, 51)), network(patch=patch)
+    padded = torch.nn.functional.pad(image, (0, right, 0, 3), mode="replicate")
+    assert torch.equal(model(image), model(padded)[..., :37, :51])
+
+
+def test_every_pixel_of_a_patch_has_an_answer_of_its_own() -> None:
+    model = network(patch=2).double()
+    model.head.head.weight.data.normal_(generator=torch.Generator().manual_seed(1))
+    answer = model(frames(1, (32, 32)).double())
+    corners = [answer[..., row::2, column::2] for row in (0, 1) for column in (0, 1)]
+    assert all((one - corners[0]).abs().max() > 1e-3 for one in corners[1:])
 
 
 def test_parameters_are_those_of_the_layers() -> None:
@@ -56,9 +68,10 @@ def test_a_frame_does_not_depend_on_its_batch() -> None:
     torch.testing.assert_close(model(image)[1:2], model(image[1:2]), rtol=0, atol=1e-12)
 
 
-def test_first_probabilities_are_near_equal() -> None:
-    probabilities = network()(frames(2, (64, 64))).softmax(dim=1)
-    assert (probabilities - 0.25).abs().max() < 0.05
+@pytest.mark.parametrize("patch", [1, 4])
+def test_first_logits_neither_vanish_nor_explode(patch: int) -> None:
+    logits = network(width=32, patch=patch)(frames(2, (64, 64)))
+    assert 0.3 < logits.std() < 2.0
 
 
 def test_every_parameter_learns() -> None:

@@ -15,9 +15,10 @@ from shared.pb import models_pb2 as pb
 from shared.pb import models_pb2_grpc as stubs
 from shared.rpc.channel import Channel, open_channel
 from shared.rpc.gate import Limits
-from shared.rpc.metrics import CallMetrics, WorkerFigures, running_metrics
+from shared.rpc.metrics import CallMetrics, running_metrics
 from shared.rpc.peer import Credentials
 from shared.rpc.server import Service, Watch, running_server
+from shared.rpc.worker import Statistics
 from shared.testing.hosting import StandIn, ask, refusal
 
 METHOD = "echofed.v1.ModelService/Fetch"
@@ -142,12 +143,20 @@ def test_nobody_is_named(host: Host, channel: Channel) -> None:
 
 def test_a_worker_is_asked_at_every_scrape(host: Host) -> None:
     restarts = iter(range(100))
-    host.metrics.watch_worker("segmentation", lambda: WorkerFigures(3, 8, next(restarts)))
+
+    def read() -> Statistics:
+        return Statistics(5, 40, 8, num_restarts=next(restarts), num_waiting=3)
+
+    host.metrics.watch_worker("segmentation", read)
     for expected in (0.0, 1.0):
-        values = host.values()
-        assert values["echofed_worker_queue_length", "segmentation"] == 3.0
-        assert values["echofed_worker_batch_size", "segmentation"] == 8.0
-        assert values["echofed_worker_restarts_total", "segmentation"] == expected
+        values = {key[0]: value for key, value in host.values().items() if "_worker_" in key[0]}
+        assert values == {
+            "echofed_worker_waiting": 3.0,
+            "echofed_worker_requests_total": 5.0,
+            "echofed_worker_rows_total": 40.0,
+            "echofed_worker_batches_total": 8.0,
+            "echofed_worker_restarts_total": expected,
+        }
 
 
 def test_two_hosts_in_one_process_count_apart() -> None:

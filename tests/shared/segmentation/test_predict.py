@@ -40,7 +40,7 @@ def pixelwise(image_N1HW: Tensor) -> Tensor:
 def network() -> UNet:
     torch.manual_seed(0)
     model = UNet(3, width=8, depth=2).double()
-    torch.nn.init.normal_(model.head.weight)
+    torch.nn.init.normal_(model.head.head.weight)
     return model
 
 

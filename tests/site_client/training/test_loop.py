@@ -1,4 +1,5 @@
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,11 @@ from torch import nn
 
 from shared.errors import Code, EchoFedError
 from shared.models.loss import label_set_loss
-from site_client.training.batches import Batch, split_order
+from site_client.training.batches import Batch, batch_loss, split_order
 from site_client.training.checkpoint import Checkpoint, Course, Validation
 from site_client.training.loop import Objective, Plan, learning_rate, train
+
+LOSS = partial(batch_loss, label_set_loss)
 
 
 def course_of(scores: Sequence[float], folder: Path, *, patience: int) -> tuple[Course, nn.Module]:
@@ -24,7 +27,7 @@ def course_of(scores: Sequence[float], folder: Path, *, patience: int) -> tuple[
 
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
-    objective = Objective(batches, label_set_loss, lambda model: Validation(next(given), 1.0))
+    objective = Objective(batches, LOSS, lambda model: Validation(next(given), 1.0))
     plan = Plan(len(scores), 1, patience, 0.1, "constant", 0)
     return train(model, objective, plan, Checkpoint(folder), lambda step: None), model
 
@@ -48,7 +51,7 @@ def test_validation_that_is_not_finite_is_an_error(tmp_path: Path) -> None:
         return Validation(0.5, float("nan"))
 
     plan = Plan(1, 1, 1, 0.1, "constant", 0)
-    objective = Objective(lambda epoch: [], label_set_loss, broken)
+    objective = Objective(lambda epoch: [], LOSS, broken)
     with pytest.raises(EchoFedError) as refusal:
         train(nn.Linear(1, 1), objective, plan, Checkpoint(tmp_path), lambda step: None)
     assert refusal.value.code == Code.FEATURES_NOT_FINITE
@@ -79,6 +82,14 @@ def test_one_cycle_starts_low_peaks_and_ends_low() -> None:
     assert rates.index(max(rates)) == 30
     assert rates[0] == pytest.approx(rates[-1])
     assert rates[0] == pytest.approx(1e-3 / 25)
+
+
+def test_cosine_begins_at_the_highest_rate_and_only_falls() -> None:
+    plan = Plan(10, 10, 3, 1e-3, "cosine", 0)
+    rates = [learning_rate(plan, done) for done in range(101)]
+    assert rates[0] == pytest.approx(1e-3)
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] == pytest.approx(1e-3 / 25)
 
 
 def test_constant_rate_is_constant() -> None:
