@@ -1,6 +1,7 @@
 """The tables of segmentation, assessment and serving into the README's chapter.
 
-Run after the measurements whose CSV lie beside this: ``python tests/bench/publish_segmentation.py``.
+Run after the measurements whose CSV lie beside this:
+``python tests/bench/publish_segmentation.py``.
 """
 
 import csv
