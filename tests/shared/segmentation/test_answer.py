@@ -37,8 +37,8 @@ ASKED = Question("A4C", wants_masks=True)
 
 
 def frames_of(segmenters: Segmenters, clip: Clip, question: Question = ASKED) -> list[FrameAnswer]:
-    parts = answer_clip(segmenters, clip, question)
-    return [part for part in parts if isinstance(part, FrameAnswer)]
+    chosen = choose_segmenters(segmenters, question, clip.mm_per_pixel)
+    return list(segment_frames(chosen, clip, question))
 
 
 def area(answer: FrameAnswer) -> float:
