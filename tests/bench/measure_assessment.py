@@ -1,6 +1,6 @@
 """Assess phantom hearts from their cines' contours and write tests/bench/assessment.csv.
 
-    python tests/bench/measure_assessment.py [--hearts 16] [--segmenter FOLDER] [--out FILE]
+    python tests/bench/measure_assessment.py [--hearts 12] [--segmenter FOLDER] [--out FILE]
 
 Every heart is seen in A4C and A2C by an ordinary hand (planes jittered at strength 1), over a beat
 and a sixth, with the frame time of one scanner after the other. Contours are read off the exact
@@ -113,7 +113,7 @@ class Look:
 def main() -> None:
     """Measure and write the table."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--hearts", type=int, default=16)
+    parser.add_argument("--hearts", type=int, default=12)
     parser.add_argument("--segmenter", type=Path, help="folder of a segmenter: measure it instead")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("assessment.csv"))
     arguments = parser.parse_args()
