@@ -1,4 +1,4 @@
-"""The centre's private certificate authority: signs its own server and every admitted site."""
+"""The centre's private certificate authority: signs its server, every caller and its models."""
 
 import ipaddress
 import os
@@ -16,6 +16,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from shared.errors import Code, EchoFedError
 from shared.files import write_bytes
 from shared.rpc.peer import Role
+from shared.signature import sign_card
 
 AUTHORITY_VALID = timedelta(days=3650)
 SERVER_VALID = timedelta(days=398)  # what public authorities may issue at most
@@ -172,6 +173,11 @@ def sign_caller_certificate(
     )
 
 
+def sign_model_card(authority: Authority, card: bytes) -> bytes:
+    """The centre's signature on the bytes of a card."""
+    return sign_card(card, _signer(authority))
+
+
 def write_private_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
     """Write a private key as PEM, readable by its owner only."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -196,10 +202,8 @@ def _issue(
     alternatives: Sequence[x509.GeneralName],
     period: tuple[datetime, timedelta],
 ) -> x509.Certificate:
-    signer = serialization.load_pem_private_key(authority.ca_key.read_bytes(), None)
     issuer = x509.load_pem_x509_certificate(authority.ca_pem.read_bytes())
     issuer_key = issuer.public_key()
-    assert isinstance(signer, ec.EllipticCurvePrivateKey)
     assert isinstance(issuer_key, ec.EllipticCurvePublicKey)
     return (
         _builder(subject, issuer.subject, key, *period)
@@ -211,8 +215,14 @@ def _issue(
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key), critical=False
         )
-        .sign(signer, hashes.SHA384())
+        .sign(_signer(authority), hashes.SHA384())
     )
+
+
+def _signer(authority: Authority) -> ec.EllipticCurvePrivateKey:
+    key = serialization.load_pem_private_key(authority.ca_key.read_bytes(), None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    return key
 
 
 def _builder(

@@ -42,6 +42,10 @@ class Centre:
         """Where card and weights of a fusion lie."""
         return self.folder / "fusions" / fusion
 
+    def segmenter_folder(self, segmenter: str) -> Path:
+        """Where card and weights of a segmenter lie."""
+        return self.folder / "segmenters" / segmenter
+
     @property
     def tracking_uri(self) -> str:
         """MLflow's tracking URI: the setting, or a file in the folder."""

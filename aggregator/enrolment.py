@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from aggregator.authority import Authority, read_request, sign_site_certificate
@@ -126,11 +127,7 @@ def approve(
     _expect_token(entry, request["site"], pem, str(request["proof"]), now)
     assert entry is not None
     csr = read_request(pem)
-    public_key = (
-        csr.public_key()
-        .public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
-        .decode()
-    )
+    public_key = key_line(csr)
     if entry.public_key and entry.public_key != public_key:
         raise EchoFedError(
             Code.IDENTITY_MISMATCH,
@@ -166,11 +163,24 @@ def revoke(authority: Authority, site: str) -> Enrolment:
     """Shut a site out: from now on the front refuses its key, whatever certificate it shows."""
     entry = expect_enrolment(authority, site)
     if entry.public_key:
-        keys = set(revoked_keys(authority)) | {entry.public_key}
-        write_json(authority.revoked, {"format": FORMAT, "keys": sorted(keys)})
+        revoke_key(authority, entry.public_key)
     revoked = replace(entry, status="revoked", token_key="")
     _save(authority, revoked)
     return revoked
+
+
+def revoke_key(authority: Authority, public_key: str) -> None:
+    """Let no certificate of a key (OpenSSH line) count any more."""
+    keys = set(revoked_keys(authority)) | {public_key}
+    write_json(authority.revoked, {"format": FORMAT, "keys": sorted(keys)})
+
+
+def key_line(csr: x509.CertificateSigningRequest) -> str:
+    """The key of a request as one OpenSSH line."""
+    key = csr.public_key()
+    return key.public_bytes(
+        serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
+    ).decode()
 
 
 def revoked_keys(authority: Authority) -> frozenset[str]:

@@ -33,6 +33,7 @@ from aggregator.authority import Authority
 from aggregator.enrolment import revoked_keys
 from aggregator.superlink import SuperLink
 from shared.errors import Code, EchoFedError
+from shared.rpc.peer import peer_named_in
 
 log = logging.getLogger(__name__)
 
@@ -92,10 +93,13 @@ class Admission:
         """Why a request is refused, or an empty text."""
         if peer is None:
             return "no certificate"
-        key = x509.load_der_x509_certificate(peer).public_key()
+        certificate = x509.load_der_x509_certificate(peer)
+        key = certificate.public_key()
         line = key.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
         if line.decode() in revoked_keys(self.authority):
             return "revoked"
+        if not _is_a_sites(certificate):
+            return "the certificate is no site's"
         pem = key.public_bytes(
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
         )
@@ -274,6 +278,13 @@ def _await_port(server: uvicorn.Server, thread: threading.Thread, port: int) -> 
         )
     sockets: list[Any] = [entry for listener in server.servers for entry in listener.sockets]
     return int(sockets[0].getsockname()[1])
+
+
+def _is_a_sites(certificate: x509.Certificate) -> bool:
+    try:
+        return peer_named_in(certificate).role == "site"
+    except EchoFedError:
+        return False
 
 
 def _decode(text: str) -> bytes:

@@ -5,10 +5,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from aggregator.authority import sign_model_card
 from aggregator.cards import cards_of, with_trunks
 from aggregator.centre import Centre
 from aggregator.enrolment import revoked_keys
-from aggregator.serving import serving_fusion
+from aggregator.serving import served_segmenters, serving_fusion
 from shared.echo.expert import CARD_FILE, WEIGHTS_FILE, FusionCard, read_fusion_card
 from shared.errors import Code, EchoFedError
 from shared.files import read_json
@@ -23,21 +24,43 @@ SERVING = "serving"
 
 @dataclass(frozen=True, slots=True)
 class ServingModels:
-    """The promoted fusion as ``serving``, and by their ids the experts and trunks it needs."""
+    """What may be fetched: the promoted fusion and what it needs, and the registered segmenters.
+
+    The fusion is called ``serving``; experts and trunks go by their ids, segmenters by alias or id.
+    """
 
     centre: Centre
 
     def find(self, alias: str, *, caller: Peer) -> StoredModel:
-        """Return a model of what serves now; the ledger says who fetched it.
+        """Return a model of what serves now, signed; the ledger says who fetched it.
 
         Raises:
             EchoFedError: MODEL_UNKNOWN before the first promotion, and for an expert that the
                 serving fusion does not need.
         """
+        folder, sha256 = self._segmenter(alias) or self._of_fusion(alias)
+        path = folder / CARD_FILE
+        signature = sign_model_card(self.centre.authority, path.read_bytes())
+        self.centre.ledger.append(
+            "model.fetched",
+            {"model": folder.name, "sha256": sha256, "caller": caller.name, "role": caller.role},
+            actor="centre",
+        )
+        return StoredModel(path, folder / WEIGHTS_FILE, signature)
+
+    def _segmenter(self, alias: str) -> tuple[Path, str] | None:
+        for one in served_segmenters(self.centre.ledger).values():
+            if alias == one.segmenter or alias in one.aliases:
+                return self.centre.segmenter_folder(one.segmenter), one.sha256
+        return None
+
+    def _of_fusion(self, alias: str) -> tuple[Path, str]:
         fusion = serving_fusion(self.centre.ledger)
         if fusion is None:
             raise EchoFedError(
-                Code.MODEL_UNKNOWN, "no fusion serves yet", "let the centre promote one"
+                Code.MODEL_UNKNOWN,
+                f"no fusion serves yet, and no segmenter is called {alias[:80]!r}",
+                "let the centre promote or register one",
             )
         card = read_fusion_card(read_json(self.centre.fusion_folder(fusion) / CARD_FILE))
         found = self._needed(card).get(alias)
@@ -45,15 +68,9 @@ class ServingModels:
             raise EchoFedError(
                 Code.MODEL_UNKNOWN,
                 f"nothing that serves is called {alias[:80]!r}",
-                f"ask for {SERVING}, or an expert of its card",
+                f"ask for {SERVING}, an expert of its card, or a segmenter by its alias",
             )
-        folder, sha256 = found
-        self.centre.ledger.append(
-            "model.fetched",
-            {"model": folder.name, "sha256": sha256, "caller": caller.name, "role": caller.role},
-            actor="centre",
-        )
-        return StoredModel(folder / CARD_FILE, folder / WEIGHTS_FILE)
+        return found
 
     def _needed(self, fusion: FusionCard) -> dict[str, tuple[Path, str]]:
         experts = with_trunks(self.centre, cards_of(self.centre, fusion))

@@ -15,15 +15,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from shared.echo.expert import FusionCard, load_fusion, save_checkpoint
+from shared.echo.expert import CARD_FILE, FusionCard, load_fusion, save_checkpoint
+from shared.echo.schema import to_document
+from shared.echo.segmenter import SegmenterCard
 from shared.errors import Code, EchoFedError
+from shared.files import write_json
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 log = logging.getLogger(__name__)
 Alias = Literal["candidate", "serving"]
-_FOLDER = "fusion"  # of a run's artifacts
+_FOLDER = "fusion"  # of a run's artifacts, whatever it is of
 _HISTORY = "serving_history"
 _KEPT = 20  # promotions remembered: a tag holds 5,000 characters
 
@@ -81,7 +84,17 @@ class ModelRegistry:
         client = self._client()
         version = next((one.version for one in self.versions() if one.fusion == card.id), None)
         if version is None:
-            run = self._log_run(card, weights, {**card.metrics, **metrics}, origin)
+            tags = {
+                "fusion": card.id,
+                "variant": card.variant,
+                "parent": card.parent,
+                "origin": origin,
+                "experts": ",".join(block.expert for block in card.blocks),
+                "settings_hash": card.settings_hash,
+            }
+            with tempfile.TemporaryDirectory() as folder:
+                save_checkpoint(Path(folder), card, weights)
+                run = self._log_run(card, tags, {**card.metrics, **metrics}, Path(folder))
             made = client.create_model_version(
                 self._name,
                 source=f"{run.info.artifact_uri}/{_FOLDER}",
@@ -91,6 +104,31 @@ class ModelRegistry:
             version = str(made.version)
         client.set_registered_model_alias(self._name, "candidate", version)
         return version
+
+    def log_segmenter(self, card: SegmenterCard) -> None:
+        """Log a segmenter's card, settings and figures; one that is logged already stays.
+
+        Its weights lie in the centre's folder alone, and which alias stands for it says the ledger.
+        """
+        if self._runs("segmenter", card.id):
+            return
+        tags = {
+            "segmenter": card.id,
+            "answers": card.answers,
+            "parent": card.parent,
+            "origin": card.origin,
+            "site": card.site,
+            "settings_hash": card.settings_hash,
+        }
+        with tempfile.TemporaryDirectory() as folder:
+            write_json(Path(folder) / CARD_FILE, to_document(card))
+            self._log_run(card, tags, card.metrics, Path(folder))
+
+    def remove_segmenters(self, segmenters: Collection[str]) -> None:
+        """Delete the runs of these segmenters with all figures; what is gone is passed over."""
+        for segmenter in sorted(segmenters):
+            for run in self._runs("segmenter", segmenter):
+                self._erase_run(run.info)
 
     def promote(self, version: str, *, actor: str, reason: str, now: datetime) -> Promotion:
         """Point ``serving`` at a version; returns what is noted of it.
@@ -127,18 +165,12 @@ class ModelRegistry:
         What is gone already is passed over. Where the serving version goes, nothing serves.
         """
         client = self._client()
-        from mlflow.entities import ViewType
-
         self._remember(_left_serving(self.history(), fusions))
         for one in self.versions():
             if one.fusion in fusions:
                 client.delete_model_version(self._name, one.version)
-        experiment = client.get_experiment_by_name(self._name)
         for fusion in sorted(fusions):
-            query = f"tags.fusion = '{fusion}'"
-            for run in client.search_runs(
-                [experiment.experiment_id], query, run_view_type=ViewType.ALL
-            ):
+            for run in self._runs("fusion", fusion):
                 self._erase_run(run.info)
 
     def current(self, alias: Alias) -> tuple[FusionCard, bytes]:
@@ -201,27 +233,33 @@ class ModelRegistry:
         entries = [asdict(promotion) for promotion in history[-_KEPT:]]
         self._client().set_registered_model_tag(self._name, _HISTORY, json.dumps(entries))
 
+    def _runs(self, tag: str, name: str) -> Sequence[Any]:
+        """Runs of a model, deleted ones too."""
+        client = self._client()
+        from mlflow.entities import ViewType
+
+        experiment = client.get_experiment_by_name(self._name)
+        query = f"tags.{tag} = '{name}'"
+        found: Sequence[Any] = client.search_runs(
+            [experiment.experiment_id], query, run_view_type=ViewType.ALL
+        )
+        return found
+
     def _log_run(
-        self, card: FusionCard, weights: bytes, metrics: Mapping[str, float], origin: str
+        self,
+        card: FusionCard | SegmenterCard,
+        tags: Mapping[str, str],
+        metrics: Mapping[str, float],
+        files: Path,
     ) -> Any:
         client = self._client()
         experiment = client.get_experiment_by_name(self._name)
-        tags = {
-            "fusion": card.id,
-            "variant": card.variant,
-            "parent": card.parent,
-            "origin": origin,
-            "experts": ",".join(block.expert for block in card.blocks),
-            "settings_hash": card.settings_hash,
-        }
         run = client.create_run(experiment.experiment_id, tags=tags, run_name=card.id)
         for name, value in sorted(card.settings.items()):
             client.log_param(run.info.run_id, name, value)
         for name, value in sorted(metrics.items()):
             client.log_metric(run.info.run_id, name, value)
-        with tempfile.TemporaryDirectory() as folder:
-            save_checkpoint(Path(folder) / _FOLDER, card, weights)
-            client.log_artifacts(run.info.run_id, str(Path(folder) / _FOLDER), _FOLDER)
+        client.log_artifacts(run.info.run_id, str(files), _FOLDER)
         client.set_terminated(run.info.run_id)
         return run
 

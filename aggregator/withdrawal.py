@@ -18,7 +18,13 @@ from aggregator.fuse import Note, choose, fuse
 from aggregator.impact import Impact, begun_impact, figures_of, find_impact
 from aggregator.promotion import register, registry_of
 from aggregator.schema import Fusion, Withdrawal
-from aggregator.serving import WITHDRAWAL_BEGUN, WITHDRAWN, serving_fusion
+from aggregator.serving import (
+    WITHDRAWAL_BEGUN,
+    WITHDRAWN,
+    served_segmenters,
+    serving_fusion,
+    withdrawn_segmenters,
+)
 from aggregator.state import iso
 from shared.echo.expert import load_fusion
 from shared.errors import Code, EchoFedError
@@ -99,6 +105,7 @@ def _purge(centre: Centre, impact: Impact) -> None:
     rows = {
         "experts": {row.id for row in centre.state.experts()},
         "fusions": {row.id for row in centre.state.fusions()},
+        "segmenters": set(served_segmenters(centre.ledger)),
     }
     for kind, named in rows.items():
         # also what a run that died stored without a row: nobody can say what is in it
@@ -107,6 +114,8 @@ def _purge(centre: Centre, impact: Impact) -> None:
                 shutil.rmtree(folder)
     if any(one.version for one in impact.fusions):
         registry_of(centre).remove({one.fusion for one in impact.fusions})
+    if segmenters := withdrawn_segmenters(centre.ledger).get(impact.dataset):
+        registry_of(centre).remove_segmenters(segmenters)
 
 
 def _fuse_again(
@@ -142,6 +151,7 @@ def _certify(centre: Centre, impact: Impact, again: Again, *, actor: str) -> Led
         "purged_experts": {one.expert: one.sha256 for one in impact.experts},
         "purged_exports": sorted(one.sha256 for one in impact.exports),
         "purged_fusions": {one.fusion: one.sha256 for one in impact.fusions},
+        "purged_segmenters": withdrawn_segmenters(centre.ledger).get(impact.dataset, {}),
         "purged_evaluations": impact.evaluations,
         "remaining_exports": sorted(
             [

@@ -15,6 +15,7 @@ from shared.echo.features import ARRAYS, ExportCard, FeatureExport
 from shared.echo.manifest import ClipRecord, DatasetManifest
 from shared.echo.ontology import load_ontology
 from shared.echo.schema import to_document
+from shared.echo.segmenter import SegmenterCard
 from shared.echo.statistics import PARTS, STATISTICS, StatisticsCard, StatisticsExport
 from shared.errors import Code, EchoFedError
 from shared.files import arrays_from_bytes, sha256_hex
@@ -31,15 +32,10 @@ _METRIC_KEYS = frozenset(
 )  # fmt: skip
 _RECEIPT_KEYS = frozenset(
     {
-        "release",
-        "milliseconds",
-        "cpu_milliseconds",
-        "start_cpu_milliseconds",
-        "refused",
-        "left",
+        "release", "milliseconds", "cpu_milliseconds", "start_cpu_milliseconds", "refused", "left",
         "serving",
     }
-)
+)  # fmt: skip
 
 
 class Egress:
@@ -91,23 +87,23 @@ class Egress:
         for manifest in manifests:
             consent = self._permit(manifest.id, "expert_weights", "fusion")
             self._require_patients(manifest, manifest.of_split("train"), consent, "expert_weights")
-        if {manifest.id for manifest in manifests} != set(card.datasets):
-            self._refuse(
-                Code.EGRESS_DENIED, card.id, "expert_weights", "a dataset it was trained on is gone"
-            )
-        if sha256_hex(weights) != card.weights_sha256:
-            self._refuse(
-                Code.CHECKPOINT_CORRUPT, card.id, "expert_weights", "weights do not match the card"
-            )
-        arrays, metadata = arrays_from_bytes(weights)
-        if metadata:
-            self._refuse(Code.EGRESS_DENIED, card.id, "expert_weights", "weights carry metadata")
-        if any(not np.isfinite(array).all() for array in arrays.values()):
-            self._refuse(
-                Code.FEATURES_NOT_FINITE, card.id, "expert_weights", "weights are not finite"
-            )
+        self._require_weights(card, weights, manifests, "expert_weights")
         self._sent("expert_weights", card.id, weights)
         return to_document(card), weights
+
+    def release_segmenter(
+        self, card: SegmenterCard, weights: bytes, manifests: Sequence[DatasetManifest]
+    ) -> None:
+        """Let a segmenter's weights go, if every dataset it was trained on consents.
+
+        Patients count by their clips with masks, for it was trained on no others.
+        """
+        for manifest in manifests:
+            consent = self._permit(manifest.id, "segmenter_weights", "segmentation")
+            drawn = [clip for clip in manifest.of_split("train") if clip.structures]
+            self._require_patients(manifest, drawn, consent, "segmenter_weights")
+        self._require_weights(card, weights, manifests, "segmenter_weights")
+        self._sent("segmenter_weights", card.id, weights)
 
     def release_export(self, export: FeatureExport, manifest: DatasetManifest) -> bytes:
         """Let feature rows go; labels seen in too few patients are taken out first.
@@ -279,6 +275,28 @@ class Egress:
                 artefact,
                 f"a label has fewer than {minimum} patients",
             )
+
+    def _require_weights(
+        self,
+        card: ExpertCard | SegmenterCard,
+        weights: bytes,
+        manifests: Sequence[DatasetManifest],
+        artefact: Artefact,
+    ) -> None:
+        """They are the card's, nothing but finite numbers, and of datasets that are here."""
+
+        def refuse(code: Code, reason: str) -> NoReturn:
+            self._refuse(code, card.id, artefact, reason)
+
+        if {manifest.id for manifest in manifests} != set(card.datasets):
+            refuse(Code.EGRESS_DENIED, "a dataset it was trained on is gone")
+        if sha256_hex(weights) != card.weights_sha256:
+            refuse(Code.CHECKPOINT_CORRUPT, "weights do not match the card")
+        arrays, metadata = arrays_from_bytes(weights)
+        if metadata:
+            refuse(Code.EGRESS_DENIED, "weights carry metadata")
+        if any(not np.isfinite(array).all() for array in arrays.values()):
+            refuse(Code.FEATURES_NOT_FINITE, "weights are not finite")
 
     def _require_no_identity(
         self, card: ExportCard | StatisticsCard, manifest: DatasetManifest, artefact: Artefact

@@ -11,7 +11,15 @@ from shared.files import write_bytes
 from shared.settings import Settings, dump_settings, load_settings
 
 POLICY_VERSION = 1
-Artefact = Literal["rows", "statistics", "logits", "expert_weights", "masks", "prediction_records"]
+Artefact = Literal[
+    "rows",
+    "statistics",
+    "logits",
+    "expert_weights",
+    "segmenter_weights",
+    "masks",
+    "prediction_records",
+]
 Purpose = Literal["fusion", "evaluation", "segmentation", "synthesis"]
 
 

@@ -191,6 +191,8 @@ class CentreSettings(Settings):
     """Host and port of the centre's front."""
     federation: str
     """Name of the federation."""
+    services: str = ""
+    """Host and port of the centre's services over gRPC; empty where the kit named none."""
     heartbeat_s: Annotated[int, Field(ge=10, le=1800)] = 30
     """Seconds between signs of life; the centre notices a lost node after two of them."""
     patience_s: Positive = 180

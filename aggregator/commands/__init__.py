@@ -16,6 +16,7 @@ COMMANDS: Registry[Callable[..., None]] = Registry(
         "fuse": "aggregator.commands.fuse:fuse",
         "promote": "aggregator.commands.promote:promote",
         "rollback": "aggregator.commands.promote:rollback",
+        "register": "aggregator.commands.register:register",
         "withdraw": "aggregator.commands.withdraw:withdraw",
         "streams": "aggregator.commands.streams:streams",
         "benchmark": "aggregator.commands.benchmark:benchmark",

@@ -1,4 +1,4 @@
-"""``echofed-aggregator status``: sites, what they announced, increments and fusions."""
+"""``echofed-aggregator status``: sites, what they announced, increments and what serves."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from aggregator.commands.options import (
     SetOption,
     open_for_command,
 )
-from aggregator.serving import serving_fusion
+from aggregator.serving import served_segmenters, serving_fusion
 from shared.console import emit, table
 
 
@@ -26,6 +26,7 @@ def status(
         "federation": centre.settings.federation.name,
         "serving": serving_fusion(centre.ledger),
         "sites": _sites(centre),
+        "callers": _callers(centre),
         "datasets": _datasets(centre),
         "experts": [
             {"expert": row.id, "site": row.site, "arrived": row.arrived}
@@ -35,6 +36,7 @@ def status(
             {"fusion": row.id, "trained": row.trained, "model_version": row.model_version}
             for row in centre.state.fusions()
         ],
+        "segmenters": _segmenters(centre),
         "increments": [
             {
                 "increment": row.id,
@@ -57,11 +59,11 @@ def status(
         for row in document["datasets"]
         if not row["fused_in"] and not row["withdrawn"]
     ]
-    kinds = ("sites", "datasets", "experts", "fusions", "increments", "withdrawals")
+    kinds = ("sites", "callers", "datasets", "experts", "fusions", "segmenters")
     tables = [table("centre", ("what", "value"), _facts(document))]
     tables += [
-        table(kind, tuple(document[kind][0]), [tuple(row.values()) for row in document[kind]])
-        for kind in kinds
+        table(kind, tuple(document[kind][0]), [_cells(row) for row in document[kind]])
+        for kind in (*kinds, "increments", "withdrawals")
         if document[kind]
     ]
     emit(document, as_json=as_json, tables=tables)
@@ -72,6 +74,38 @@ def _facts(document: dict[str, Any]) -> list[tuple[str, str]]:
         ("federation", document["federation"]),
         ("serving", document["serving"] or "-"),
         ("announced and not yet fused", ", ".join(document["not_yet_fused"]) or "-"),
+    ]
+
+
+def _cells(row: dict[str, Any]) -> tuple[object, ...]:
+    return tuple(", ".join(cell) if isinstance(cell, list) else cell for cell in row.values())
+
+
+def _callers(centre: Centre) -> list[dict[str, str]]:
+    from aggregator.callers import callers
+
+    return [
+        {
+            "caller": one.name,
+            "role": one.role,
+            "status": one.status,
+            "certificate_ends": one.expires,
+        }
+        for one in callers(centre.authority)
+    ]
+
+
+def _segmenters(centre: Centre) -> list[dict[str, Any]]:
+    return [
+        {
+            "segmenter": one.segmenter,
+            "site": one.site,
+            "origin": one.origin,
+            "answers": one.answers,
+            "aliases": list(one.aliases),
+            "registered": one.registered,
+        }
+        for one in served_segmenters(centre.ledger).values()
     ]
 
 

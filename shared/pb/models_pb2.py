@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from shared.pb import tensor_pb2 as shared_dot_pb_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16shared/pb/models.proto\x12\nechofed.v1\x1a\x16shared/pb/tensor.proto\"\x1d\n\x0c\x46\x65tchRequest\x12\r\n\x05\x61lias\x18\x01 \x01(\t\"J\n\nFetchReply\x12\x0e\n\x04\x63\x61rd\x18\x01 \x01(\x0cH\x00\x12$\n\x07weights\x18\x02 \x01(\x0b\x32\x11.echofed.v1.ChunkH\x00\x42\x06\n\x04part2K\n\x0cModelService\x12;\n\x05\x46\x65tch\x12\x18.echofed.v1.FetchRequest\x1a\x16.echofed.v1.FetchReply0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16shared/pb/models.proto\x12\nechofed.v1\x1a\x16shared/pb/tensor.proto\"\x1d\n\x0c\x46\x65tchRequest\x12\r\n\x05\x61lias\x18\x01 \x01(\t\"]\n\nFetchReply\x12\x0e\n\x04\x63\x61rd\x18\x01 \x01(\x0cH\x00\x12$\n\x07weights\x18\x02 \x01(\x0b\x32\x11.echofed.v1.ChunkH\x00\x12\x11\n\tsignature\x18\x03 \x01(\x0c\x42\x06\n\x04part2K\n\x0cModelService\x12;\n\x05\x46\x65tch\x12\x18.echofed.v1.FetchRequest\x1a\x16.echofed.v1.FetchReply0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,7 +35,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FETCHREQUEST']._serialized_start=62
   _globals['_FETCHREQUEST']._serialized_end=91
   _globals['_FETCHREPLY']._serialized_start=93
-  _globals['_FETCHREPLY']._serialized_end=167
-  _globals['_MODELSERVICE']._serialized_start=169
-  _globals['_MODELSERVICE']._serialized_end=244
+  _globals['_FETCHREPLY']._serialized_end=186
+  _globals['_MODELSERVICE']._serialized_start=188
+  _globals['_MODELSERVICE']._serialized_end=263
 # @@protoc_insertion_point(module_scope)

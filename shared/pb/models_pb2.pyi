@@ -13,9 +13,11 @@ class FetchRequest(_message.Message):
     def __init__(self, alias: _Optional[str] = ...) -> None: ...
 
 class FetchReply(_message.Message):
-    __slots__ = ("card", "weights")
+    __slots__ = ("card", "weights", "signature")
     CARD_FIELD_NUMBER: _ClassVar[int]
     WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
     card: bytes
     weights: _tensor_pb2.Chunk
-    def __init__(self, card: _Optional[bytes] = ..., weights: _Optional[_Union[_tensor_pb2.Chunk, _Mapping]] = ...) -> None: ...
+    signature: bytes
+    def __init__(self, card: _Optional[bytes] = ..., weights: _Optional[_Union[_tensor_pb2.Chunk, _Mapping]] = ..., signature: _Optional[bytes] = ...) -> None: ...

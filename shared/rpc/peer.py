@@ -52,7 +52,16 @@ def peer_of(context: grpc.ServicerContext) -> Peer:
     Raises:
         EchoFedError: NODE_REFUSED for a certificate without a role.
     """
-    names = _certificate_of(context).extensions
+    return peer_named_in(_certificate_of(context))
+
+
+def peer_named_in(certificate: x509.Certificate) -> Peer:
+    """Name and role that a certificate of the centre gives its holder.
+
+    Raises:
+        EchoFedError: NODE_REFUSED for a certificate without a role.
+    """
+    names = certificate.extensions
     try:
         found = names.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound as error:

@@ -14,10 +14,13 @@ class StoredModel:
     Args:
         card: file of its card in JSON.
         weights: file of its weights in safetensors, whose hash the card has.
+        signature: of the centre on the card; empty where nobody signed it, and then nobody who
+            fetches it takes it.
     """
 
     card: Path
     weights: Path
+    signature: bytes = b""
 
 
 class ModelStore(Protocol):

@@ -19,6 +19,7 @@ COMMANDS: Registry[Callable[..., None]] = Registry(
         "predict": "site_client.commands.predict:predict",
         "status": "site_client.commands.status:status",
         "federate": "site_client.commands.federate:federate",
+        "fetch-model": "site_client.commands.fetch_model:fetch_model",
         "export": "site_client.commands.export:export",
         "forget": "site_client.commands.forget:forget",
         "withdraw": "site_client.commands.withdraw:withdraw",

@@ -41,6 +41,7 @@ def doctor(
         now=datetime.now(UTC),
         is_full=full,
         receiver=receiver_tls(site.settings.receive, config),
+        site=site.settings.site,
     )
     with progress("doctor", len(CHECKS.names())) as advance:
         found = examine(premises, advance)

@@ -17,11 +17,14 @@ if TYPE_CHECKING:
 
 
 def export(
-    out: Annotated[Path, typer.Argument(help="Folder to write to: experts/ or exports/.")],
+    out: Annotated[
+        Path, typer.Argument(help="Folder to write to: experts/, exports/ or segmenters/.")
+    ],
     experts: Annotated[
         Path | None,
         typer.Option(help="Folder of everybody's experts; without it this site's own are written."),
     ] = None,
+    segmenter: Annotated[str, typer.Option(help="Id of a segmenter to write instead.")] = "",
     dataset: Annotated[
         list[str] | None, typer.Option(help="Dataset to look at; repeatable. Default: the only.")
     ] = None,
@@ -31,12 +34,14 @@ def export(
     config: ConfigOption = Path(CONFIG_FILE),
     as_json: JsonOption = False,
 ) -> None:
-    """Let experts, or features by everybody's experts, leave by hand: same policy, same record."""
+    """Let experts, features or a segmenter leave by hand: same policy, same record."""
     from site_client.rounds.desk import open_desk
 
     desk = open_desk(config, recipient=recipient)
     set_up_log(site=desk.site)
-    if experts is None:
+    if segmenter:
+        done, refused = _segmenter(desk, segmenter, out / "segmenters")
+    elif experts is None:
         done, refused = _own_experts(desk, out / "experts")
     else:
         chosen = choose_datasets(desk.store, dataset or ())
@@ -66,6 +71,20 @@ def _own_experts(desk: "Desk", folder: Path) -> tuple[dict[str, int], list[dict[
         save_checkpoint(folder / card.id, read_expert_card(document), weights)
         done[card.id] = len(weights)
     return done, refused
+
+
+def _segmenter(
+    desk: "Desk", name: str, folder: Path
+) -> tuple[dict[str, int], list[dict[str, Any]]]:
+    from shared.echo.segmenter import save_segmenter
+    from site_client.rounds.segmenters import release_segmenter
+
+    try:
+        card, weights = release_segmenter(desk, name)
+    except EchoFedError as error:
+        return {}, [_refusal(name, error)]
+    save_segmenter(folder / card.id, card, weights)
+    return {card.id: len(weights)}, []
 
 
 def _features(

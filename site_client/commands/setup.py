@@ -78,7 +78,7 @@ def _init_with_centre(config: Path, document: Path, overrides: Sequence[str]) ->
     request = join(identity, content, now=datetime.now(UTC))
     name = str(content["site"])
     known = yaml.safe_load(config.read_text("utf-8")) if config.is_file() else {}
-    centre = {"address": content["address"], "federation": content["federation"]}
+    centre = {key: content[key] for key in ("address", "federation", "services") if key in content}
     _furnish(config.parent, name)
     _save_settings(config, {**known, "site": name, "centre": centre}, overrides)
     request_path = config.parent / f"{name}.request"

@@ -33,6 +33,7 @@ class Premises:
         now: aware time.
         is_full: whether every clip is read and not a sample.
         receiver: files of the C-STORE receiver's TLS, None where it has none.
+        site: site code; what another site made must be signed.
     """
 
     store: SiteStore
@@ -41,6 +42,7 @@ class Premises:
     now: datetime
     is_full: bool
     receiver: TlsFiles | None = None
+    site: str = ""
 
 
 Check = Callable[[Premises], Iterator[Finding]]

@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from shared.errors import Code, EchoFedError
 from shared.files import sha256_hex
 from shared.rpc.channel import Channel, open_channel
 from shared.rpc.peer import Credentials
-from shared.services.models import fetch_model
+from shared.services.models import FetchedModel, fetch_model
 from shared.testing.exports import GaussianWorld
 from site_client.federate import free_port
 from site_client.identity import Identity, accept_certificate, join
@@ -38,6 +38,7 @@ from site_client.identity import Identity, accept_certificate, join
 NOW = datetime.now(UTC)
 WORLD = GaussianWorld({"north": ["A4C", "A2C"], "south": ["A4C", "PLAX"], "east": ["A4C", "A2C"]})
 LIMIT = 10_000
+Fetch = Callable[[str], FetchedModel]
 
 
 def weights_of(site: str) -> bytes:
@@ -122,58 +123,63 @@ def channel(centre: Centre, site: Credentials) -> Iterator[Channel]:
         yield opened
 
 
-def refusal(channel: Channel, alias: str) -> Code:
+@pytest.fixture
+def fetch(channel: Channel, site: Credentials) -> Fetch:
+    """Fetches by the service, trusting the authority of the site's kit."""
+    ca_pem = site.ca.read_bytes()
+    return lambda alias: fetch_model(channel, alias, ca_pem=ca_pem, limit_bytes=LIMIT)
+
+
+def refusal(fetch: Fetch, alias: str) -> Code:
     with pytest.raises(EchoFedError) as refused:
-        fetch_model(channel, alias, limit_bytes=LIMIT)
+        fetch(alias)
     return refused.value.code
 
 
 def test_a_site_gets_what_serves_and_its_experts_and_the_ledger_says_so(
-    centre: Centre, channel: Channel
+    centre: Centre, fetch: Fetch
 ) -> None:
     fusion = serve_fusion(centre, "north", "south")
-    card, weights = fetch_model(channel, SERVING, limit_bytes=LIMIT)
-    assert (read_fusion_card(json.loads(card)), weights) == (fusion, b"north south")
+    model = fetch(SERVING)
+    assert (read_fusion_card(json.loads(model.card)), model.weights) == (fusion, b"north south")
     for block, name in zip(fusion.blocks, ("north", "south"), strict=True):
-        card, weights = fetch_model(channel, block.expert, limit_bytes=LIMIT)
-        assert (read_expert_card(json.loads(card)).id, weights) == (block.expert, weights_of(name))
+        model = fetch(block.expert)
+        card = read_expert_card(json.loads(model.card))
+        assert (card.id, model.weights) == (block.expert, weights_of(name))
     entries = [one.body for one in centre.ledger.entries() if one.kind == "model.fetched"]
     assert [one["model"] for one in entries] == [fusion.id, *(b.expert for b in fusion.blocks)]
     assert {(one["caller"], one["role"]) for one in entries} == {("north", "site")}
 
 
-def test_an_expert_that_does_not_serve_stays(centre: Centre, channel: Channel) -> None:
+def test_an_expert_that_does_not_serve_stays(centre: Centre, fetch: Fetch) -> None:
     serve_fusion(centre, "north", "south")
-    assert refusal(channel, WORLD.expert("east").id) is Code.MODEL_UNKNOWN
-    assert refusal(channel, "../ca/ca.key") is Code.MODEL_UNKNOWN
+    assert refusal(fetch, WORLD.expert("east").id) is Code.MODEL_UNKNOWN
+    assert refusal(fetch, "../ca/ca.key") is Code.MODEL_UNKNOWN
     assert "model.fetched" not in {one.kind for one in centre.ledger.entries()}
 
 
 def test_nothing_serves_before_a_promotion_and_after_a_withdrawal(
-    centre: Centre, channel: Channel
+    centre: Centre, fetch: Fetch
 ) -> None:
-    assert refusal(channel, SERVING) is Code.MODEL_UNKNOWN
+    assert refusal(fetch, SERVING) is Code.MODEL_UNKNOWN
     fusion = serve_fusion(centre, "north")
-    fetch_model(channel, SERVING, limit_bytes=LIMIT)
+    fetch(SERVING)
     body = {"dataset": "north/echo", "fusions": [fusion.id]}
     centre.ledger.append(WITHDRAWAL_BEGUN, body, actor="ada")
-    assert refusal(channel, SERVING) is Code.MODEL_UNKNOWN
+    assert refusal(fetch, SERVING) is Code.MODEL_UNKNOWN
 
 
-def test_a_promotion_shows_without_a_restart(centre: Centre, channel: Channel) -> None:
+def test_a_promotion_shows_without_a_restart(centre: Centre, fetch: Fetch) -> None:
     for experts in (("north",), ("north", "south")):
         serve_fusion(centre, *experts)
-        weights = fetch_model(channel, SERVING, limit_bytes=LIMIT)[1]
-        assert weights == " ".join(experts).encode()
+        assert fetch(SERVING).weights == " ".join(experts).encode()
 
 
-def test_a_revoked_site_is_refused_on_the_connection_it_holds(
-    centre: Centre, channel: Channel
-) -> None:
+def test_a_revoked_site_is_refused_on_the_connection_it_holds(centre: Centre, fetch: Fetch) -> None:
     serve_fusion(centre, "north")
-    fetch_model(channel, SERVING, limit_bytes=LIMIT)
+    fetch(SERVING)
     revoke(centre.authority, "north")
-    assert refusal(channel, SERVING) is Code.NODE_REFUSED
+    assert refusal(fetch, SERVING) is Code.NODE_REFUSED
 
 
 def test_an_unknown_service_is_named(centre: Centre) -> None:
@@ -195,7 +201,9 @@ def test_the_command_serves_until_sigterm(config: Path, centre: Centre, site: Cr
                 give_up = time.monotonic() + 20.0
                 while not fetched and time.monotonic() < give_up:
                     try:
-                        fetched.append(fetch_model(channel, SERVING, limit_bytes=LIMIT)[1])
+                        ca_pem = site.ca.read_bytes()
+                        model = fetch_model(channel, SERVING, ca_pem=ca_pem, limit_bytes=LIMIT)
+                        fetched.append(model.weights)
                     except EchoFedError:  # not up yet
                         time.sleep(0.1)
         finally:

@@ -1,13 +1,14 @@
 """The model service sends what the store has under an alias now, whole or not at all."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from aggregator.authority import Authority, sign_model_card
 from shared.errors import Code, EchoFedError
 from shared.files import sha256_hex
 from shared.pb import models_pb2 as pb
@@ -16,8 +17,9 @@ from shared.rpc.codec import CHUNK_BYTES
 from shared.rpc.peer import Credentials, Peer
 from shared.rpc.server import Service
 from shared.services import SERVICES
-from shared.services.models import fetch_model
+from shared.services.models import FetchedModel, fetch_model
 from shared.services.store import StoredModel
+from shared.signature import expect_signed
 from shared.testing.contracts import BadRequest, ServiceContract, hosting
 
 WEIGHTS = np.random.default_rng(0).bytes(2 * CHUNK_BYTES + 17)
@@ -28,13 +30,15 @@ class FolderStore:
     """Models in folders that are called as their alias."""
 
     root: Path
+    sign: Callable[[bytes], bytes]
     callers: list[str] = field(default_factory=list)
 
     def find(self, alias: str, *, caller: Peer) -> StoredModel:
         self.callers.append(f"{caller.name}.{caller.role}")
         if alias not in ("serving", "candidate"):
             raise EchoFedError(Code.MODEL_UNKNOWN, f"no model is called {alias!r}")
-        return StoredModel(self.root / alias / "card.json", self.root / alias / "weights")
+        card = self.root / alias / "card.json"
+        return StoredModel(card, self.root / alias / "weights", self.sign(card.read_bytes()))
 
     def put(self, alias: str, weights: bytes) -> dict[str, str]:
         card = {"id": alias, "weights_sha256": sha256_hex(weights)}
@@ -45,8 +49,14 @@ class FolderStore:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> FolderStore:
-    return FolderStore(tmp_path)
+def store(tmp_path: Path, passes: Mapping[str, Credentials]) -> FolderStore:
+    return FolderStore(tmp_path, signed_by(passes["site"]))
+
+
+def signed_by(credentials: Credentials) -> Callable[[bytes], bytes]:
+    """Signs as the authority of these credentials does."""
+    authority = Authority(credentials.ca.parent)
+    return lambda card: sign_model_card(authority, card)
 
 
 @pytest.fixture
@@ -63,24 +73,38 @@ class TestModelService(ServiceContract):
         ]
 
 
+def fetch(address: str, shown: Credentials, alias: str, *, limit_bytes: int) -> FetchedModel:
+    with open_channel(address, shown) as channel:
+        ca_pem = shown.ca.read_bytes()
+        return fetch_model(channel, alias, ca_pem=ca_pem, limit_bytes=limit_bytes)
+
+
 @pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES, len(WEIGHTS)])
 def test_a_model_arrives_as_it_is_stored(
     store: FolderStore, service: Service, passes: Mapping[str, Credentials], size: int
 ) -> None:
     card = store.put("serving", WEIGHTS[:size])
-    with hosting(service, passes) as address, open_channel(address, passes["site"]) as channel:
-        got, weights = fetch_model(channel, "serving", limit_bytes=len(WEIGHTS))
-    assert (json.loads(got), weights) == (card, WEIGHTS[:size])
+    with hosting(service, passes) as address:
+        model = fetch(address, passes["site"], "serving", limit_bytes=len(WEIGHTS))
+    assert (json.loads(model.card), model.weights) == (card, WEIGHTS[:size])
     assert store.callers == ["the-site.site"]
+    expect_signed(model.card, model.signature, ca_pem=passes["site"].ca.read_bytes())
 
 
 def test_a_promotion_shows_in_the_next_call(
     store: FolderStore, service: Service, passes: Mapping[str, Credentials]
 ) -> None:
-    with hosting(service, passes) as address, open_channel(address, passes["site"]) as channel:
+    with hosting(service, passes) as address:
         for weights in (b"old", b"new"):
             store.put("serving", weights)
-            assert fetch_model(channel, "serving", limit_bytes=3)[1] == weights
+            model = fetch(address, passes["site"], "serving", limit_bytes=3)
+            assert model.weights == weights
+
+
+def refused(address: str, shown: Credentials, *, limit_bytes: int = 100) -> Code:
+    with pytest.raises(EchoFedError) as caught:
+        fetch(address, shown, "serving", limit_bytes=limit_bytes)
+    return caught.value.code
 
 
 def test_weights_that_are_not_those_of_their_card_are_refused(
@@ -88,23 +112,29 @@ def test_weights_that_are_not_those_of_their_card_are_refused(
 ) -> None:
     store.put("serving", b"right")
     (store.root / "serving" / "weights").write_bytes(b"wrong")
-    with (
-        hosting(service, passes) as address,
-        open_channel(address, passes["site"]) as channel,
-        pytest.raises(EchoFedError) as refused,
-    ):
-        fetch_model(channel, "serving", limit_bytes=100)
-    assert refused.value.code is Code.CHECKPOINT_CORRUPT
+    with hosting(service, passes) as address:
+        assert refused(address, passes["site"]) is Code.CHECKPOINT_CORRUPT
 
 
 def test_a_model_longer_than_the_caller_takes_is_broken_off(
     store: FolderStore, service: Service, passes: Mapping[str, Credentials]
 ) -> None:
     store.put("serving", WEIGHTS)
-    with (
-        hosting(service, passes) as address,
-        open_channel(address, passes["site"]) as channel,
-        pytest.raises(EchoFedError) as refused,
-    ):
-        fetch_model(channel, "serving", limit_bytes=CHUNK_BYTES)
-    assert refused.value.code is Code.REQUEST_TOO_LARGE
+    with hosting(service, passes) as address:
+        code = refused(address, passes["site"], limit_bytes=CHUNK_BYTES)
+    assert code is Code.REQUEST_TOO_LARGE
+
+
+@pytest.mark.parametrize("forged", ["altered", "unsigned", "foreign"])
+def test_a_card_that_the_centre_did_not_sign_is_refused(
+    store: FolderStore, service: Service, passes: Mapping[str, Credentials], forged: str
+) -> None:
+    signs = {
+        "altered": lambda card: store_sign(card + b" "),
+        "unsigned": lambda _: b"",
+        "foreign": signed_by(passes["foreign"]),
+    }
+    store_sign, store.sign = store.sign, signs[forged]
+    store.put("serving", b"weights")
+    with hosting(service, passes) as address:
+        assert refused(address, passes["site"]) is Code.SIGNATURE_INVALID
