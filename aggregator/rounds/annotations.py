@@ -25,7 +25,7 @@ def collect_offers(current: Round, datasets: Sequence[str]) -> Offers:
         datasets: ``site/dataset`` of those that are wanted; empty for all of all sites.
 
     Returns:
-        Site -> what it offers, without what was withdrawn.
+        Site -> what it offers, without what was withdrawn; nobody who did not answer.
 
     Raises:
         EchoFedError: DATASET_UNKNOWN for a site that was not admitted.
@@ -50,8 +50,7 @@ def collect_offers(current: Round, datasets: Sequence[str]) -> Offers:
             for one in offered
             if f"{site}/{one.dataset}" not in gone and (not asked or one.dataset in asked)
         )
-        if kept:
-            offers[site] = kept
+        offers[site] = kept
 
     requests = {
         site: Payload({"datasets": wanted.get(site, [])})

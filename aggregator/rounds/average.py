@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, Message, Metadata, MetricRecord, RecordDict
+from flwr.app.message import make_message
 from flwr.serverapp.strategy import FedAvg
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
@@ -88,25 +89,34 @@ def average_updates(updates: Mapping[str, Update], *, server_round: int) -> byte
         updates: by site, at least one.
         server_round: number of the round, from 1.
     """
-    replies = [
-        Message(
-            RecordDict(
-                {
-                    "arrays": ArrayRecord(
-                        {k: Array(v) for k, v in arrays_from_bytes(one.weights)[0].items()}
-                    ),
-                    "metrics": MetricRecord({_WEIGHT: one.share.num_frames}),
-                }
-            ),
-            dst_node_id=0,
-            message_type="train",
-        )
-        for one in updates.values()
-    ]
+    replies = [_reply(one) for one in updates.values()]
     arrays, _ = FedAvg(weighted_by_key=_WEIGHT).aggregate_train(server_round, replies)
     assert arrays is not None
     averaged: dict[str, NDArray[Any]] = {name: one.numpy() for name, one in arrays.items()}
     return arrays_to_bytes(averaged, {})
+
+
+def _reply(update: Update) -> Message:
+    """What came as a message of Flower's; only its content counts in an average."""
+    arrays, _ = arrays_from_bytes(update.weights)
+    content = RecordDict(
+        {
+            "arrays": ArrayRecord({name: Array(array) for name, array in arrays.items()}),
+            "metrics": MetricRecord({_WEIGHT: update.share.num_frames}),
+        }
+    )
+    metadata = Metadata(
+        run_id=0,
+        message_id="",
+        src_node_id=0,
+        dst_node_id=0,
+        reply_to_message_id="",
+        group_id="",
+        created_at=0.0,
+        ttl=1.0,
+        message_type=TRAIN,
+    )
+    return make_message(metadata, content)
 
 
 def _requests(
