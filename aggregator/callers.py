@@ -47,8 +47,12 @@ class Caller:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the key's OpenSSH line, in hex."""
-        return hashlib.sha256(self.public_key.encode()).hexdigest()
+        """SHA-256 in hex of the public key in DER, as openssl writes it."""
+        key = serialization.load_ssh_public_key(self.public_key.encode())
+        der = key.public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        return hashlib.sha256(der).hexdigest()
 
 
 def admit_caller(

@@ -4,8 +4,7 @@ import json
 from datetime import datetime
 
 from shared.echo.expert import CARD_FILE, WEIGHTS_FILE
-from shared.echo.schema import from_document
-from shared.echo.segmenter import SEGMENTER_CARD_VERSION, SegmenterCard, load_segmenter_files
+from shared.echo.segmenter import SegmenterCard, load_segmenter_files, read_segmenter_card
 from shared.errors import Code, EchoFedError
 from shared.files import expect_file_name, write_bytes
 from shared.ledger import Ledger
@@ -77,7 +76,7 @@ def _read(card: bytes, alias: str) -> SegmenterCard:
             f"{alias[:80]!r} is no segmenter at the centre",
             "fusions and experts come with the rounds: run federate",
         )
-    return from_document(SegmenterCard, document, version=SEGMENTER_CARD_VERSION)
+    return read_segmenter_card(document)
 
 
 def _keep(store: SiteStore, card: SegmenterCard, model: FetchedModel) -> None:

@@ -109,7 +109,7 @@ class ContourLossSettings(Settings):
 
     points: Annotated[float, Field(ge=0)] = 1.0
     """Distance of the landmarks from the reference (mm)."""
-    spread: Annotated[float, Field(ge=0)] = 10.0
+    spread: Annotated[float, Field(ge=0)] = 3.0
     """Divergence of the heat maps from a narrow spot (nats)."""
     likelihood: Annotated[float, Field(ge=0)] = 0.1
     """Gaussian likelihood of the landmarks (nats); makes their covariance honest."""
@@ -148,9 +148,9 @@ class SegmenterSettings(Settings):
     """Epochs without a better validation score after which training stops."""
     batch_size: Positive = 8
     """Frames in a step."""
-    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
-    """Learning rate of Adam; the peak where schedule is onecycle."""
-    schedule: Literal["constant", "onecycle"] = "onecycle"
+    learning_rate: Annotated[float, Field(gt=0)] = 3e-3
+    """Learning rate of Adam; the highest of the schedule."""
+    schedule: Literal["constant", "onecycle", "cosine"] = "cosine"
     """Course of the learning rate."""
     rotation_deg: Annotated[float, Field(ge=0)] = 15.0
     """Rotation uniform in plus and minus this angle."""

@@ -4,13 +4,16 @@ The policy is changed first, so that nothing leaves from then on; then the ledge
 then it goes. A run that ended half-way is simply repeated.
 """
 
+import logging
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import TypeVar
 
 from shared.echo.expert import CARD_FILE, ExpertCard, read_fusion_card
+from shared.echo.segmenter import SegmenterCard, read_segmenter_card
 from shared.errors import Code, EchoFedError
 from shared.files import read_json
 from shared.ledger import Ledger
@@ -18,6 +21,8 @@ from site_client.policy import load_policy, withdraw_dataset
 from site_client.rounds.exports import prune_exports, stale_exports
 from site_client.store import SiteStore
 
+log = logging.getLogger(__name__)
+C = TypeVar("C", ExpertCard, SegmenterCard)
 WITHDRAWN = "dataset.withdrawn"
 _HASHES = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{8})+")  # an export's id ends so: content, experts
 
@@ -32,6 +37,7 @@ class Withdrawn:
         fusions: copies of fusions that hold those experts or rows of the dataset.
         num_exports: kept exports that were deleted.
         was_serving: the fusion that predictions used, if it went; else empty.
+        segmenters: this site's segmenters that were trained on it or started from such a one.
     """
 
     dataset: str
@@ -40,6 +46,7 @@ class Withdrawn:
     fusions: tuple[str, ...]
     num_exports: int
     was_serving: str
+    segmenters: tuple[str, ...] = ()
 
     def document(self) -> dict[str, object]:
         """Names and counts, for a person and the ledger."""
@@ -50,6 +57,7 @@ class Withdrawn:
             "fusions": list(self.fusions),
             "exports": self.num_exports,
             "was_serving": self.was_serving,
+            "segmenters": list(self.segmenters),
         }
 
 
@@ -68,12 +76,13 @@ def withdraw(store: SiteStore, policy: Path, dataset: str, *, site: str, today: 
     """
     if dataset not in load_policy(policy).datasets:
         store.manifest(dataset)  # refuses what is unknown in either place
-    cards = _affected(store, dataset, site)
+    cards = _affected(store.expert_cards(), dataset, site)
+    segmenters = _affected(_segmenter_cards(store), dataset, site)
     weights = {card.weights_sha256 for card in cards}
     fusions = _fusions(store, f"{site}-{dataset}-", {card.id for card in cards})
     staying = {store.manifest(name).content_hash() for name in store.datasets() if name != dataset}
     stale = stale_exports(store, staying, experts=weights)
-    if not (cards or fusions or stale):
+    if not (cards or fusions or stale or segmenters):
         _expect_not_done(store, policy, dataset)
     serving = store.serving_fusion() or ""
     done = Withdrawn(
@@ -83,6 +92,7 @@ def withdraw(store: SiteStore, policy: Path, dataset: str, *, site: str, today: 
         fusions=fusions,
         num_exports=len(stale),
         was_serving=serving if serving in fusions else "",
+        segmenters=tuple(card.id for card in segmenters),
     )
     Ledger(store.ledger_path).append(WITHDRAWN, done.document(), actor=site)
     _delete(store, done, staying, weights)
@@ -112,13 +122,27 @@ def _delete(
         store.remove_fusion(fusion)
     for expert in done.experts:
         store.remove_expert(expert)
+    for segmenter in done.segmenters:
+        store.remove_segmenter(segmenter)
 
 
-def _affected(store: SiteStore, dataset: str, site: str) -> list[ExpertCard]:
-    """This site's experts of the dataset, and those that descend from one of them."""
-    cards = {card.id: card for card in store.expert_cards()}
+def _segmenter_cards(store: SiteStore) -> list[SegmenterCard]:
+    """Cards of the segmenters here; a damaged one is passed over."""
+    cards = []
+    for name in store.segmenters():
+        try:
+            document = read_json(store.segmenter_folder(name) / CARD_FILE)
+            cards.append(read_segmenter_card(document))
+        except EchoFedError as error:
+            log.warning("segmenter %s is not looked at: %s", name, error)
+    return cards
 
-    def is_affected(card: ExpertCard | None, seen: frozenset[str] = frozenset()) -> bool:
+
+def _affected(found: Iterable[C], dataset: str, site: str) -> list[C]:
+    """This site's models of the dataset, and those that descend from one of them."""
+    cards = {card.id: card for card in found}
+
+    def is_affected(card: C | None, seen: frozenset[str] = frozenset()) -> bool:
         if card is None or card.id in seen:
             return False
         if card.site == site and dataset in card.datasets:

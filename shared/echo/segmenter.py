@@ -59,15 +59,18 @@ def save_segmenter(folder: Path, card: SegmenterCard, weights: bytes) -> None:
     write_json(folder / CARD_FILE, to_document(card))
 
 
+def read_segmenter_card(document: dict[str, object]) -> SegmenterCard:
+    """Validate a card that arrived as JSON."""
+    return from_document(SegmenterCard, document, version=SEGMENTER_CARD_VERSION)
+
+
 def load_segmenter_files(folder: Path) -> tuple[SegmenterCard, bytes]:
     """Read a card and the weights that it names.
 
     Raises:
         EchoFedError: CARD_NEWER, or CHECKPOINT_CORRUPT where the weights are not those of the card.
     """
-    card = from_document(
-        SegmenterCard, read_json(folder / CARD_FILE), version=SEGMENTER_CARD_VERSION
-    )
+    card = read_segmenter_card(read_json(folder / CARD_FILE))
     path = folder / WEIGHTS_FILE
     weights = path.read_bytes() if path.is_file() else b""
     if sha256_hex(weights) != card.weights_sha256:

@@ -33,10 +33,14 @@ def conv_pair(channels_in: int, channels: int, *, stride: int = 1) -> nn.Sequent
     return nn.Sequential(*layers)
 
 
-def small_head(channels: int, num_outputs: int) -> nn.Conv2d:
-    """A 1x1 convolution whose first answers are near zero: no output begins ahead of another."""
+def point_head(channels: int, num_outputs: int, *, scale: float = 1.0) -> nn.Conv2d:
+    """A 1x1 convolution whose first answers have a deviation of about ``scale``.
+
+    Answers near zero would send next to no gradient into the trunk: on apical pictures the rarer
+    structures then stay unseen for hundreds of steps.
+    """
     head = nn.Conv2d(channels, num_outputs, 1)
-    nn.init.normal_(head.weight, std=0.01)
+    nn.init.normal_(head.weight, std=scale * channels**-0.5)
     assert head.bias is not None
     nn.init.zeros_(head.bias)
     return head

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from shared.models.unet import PixelHead, UNetTrunk
 from shared.shapes import expect
 
-_PIXELS = 16.0  # what an output of one stands for in the distance head; keeps its weights near one
+_PIXELS = 16.0  # what an output of one stands for in the distance head; keeps its weights small
 
 
 class ContourMaps(NamedTuple):
@@ -63,11 +63,11 @@ class ContourNet(nn.Module):
         depth: int = 5,
         patch: int = 1,
     ) -> None:
-        """Build trunk and heads; the first heat maps are near uniform, the distances near zero."""
+        """Build trunk and heads."""
         super().__init__()
         self.trunk = UNetTrunk(in_chans, width=width, depth=depth, patch=patch)
         self.heat = PixelHead(self.trunk, num_outputs)
-        self.distance = PixelHead(self.trunk, 1)
+        self.distance = PixelHead(self.trunk, 1, scale=0.2)  # some 3 pixels
 
     def forward(self, image_NCHW: Tensor, mm_per_pixel_N2: Tensor) -> ContourMaps:
         """Maps of frames with their spacing of (rows, columns)."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from shared.errors import Code, EchoFedError
-from shared.models.blocks import conv_pair, small_head
+from shared.models.blocks import conv_pair, point_head
 
 WIDEST = 512
 """Channels of the deepest level at most, as in nnU-Net."""
@@ -81,12 +81,13 @@ class PixelHead(nn.Module):
     Args:
         trunk: whose features are read.
         num_outputs: values of each pixel.
+        scale: deviation of the first outputs, about.
     """
 
-    def __init__(self, trunk: UNetTrunk, num_outputs: int) -> None:
-        """Build the head; its first answers are near zero."""
+    def __init__(self, trunk: UNetTrunk, num_outputs: int, *, scale: float = 1.0) -> None:
+        """Build the head."""
         super().__init__()
-        self.head = small_head(trunk.width, num_outputs * trunk.patch**2)
+        self.head = point_head(trunk.width, num_outputs * trunk.patch**2, scale=scale)
         self.spread = nn.PixelShuffle(trunk.patch)
 
     def forward(self, features_NDHW: Tensor, size_HW: tuple[int, int]) -> Tensor:
@@ -115,7 +116,7 @@ class UNet(nn.Module):
         depth: int = 5,
         patch: int = 1,
     ) -> None:
-        """Build trunk and head; the first probabilities are near equal."""
+        """Build trunk and head."""
         super().__init__()
         self.trunk = UNetTrunk(in_chans, width=width, depth=depth, patch=patch)
         self.head = PixelHead(self.trunk, num_outputs)

@@ -31,12 +31,12 @@ _CODES: Mapping[grpc.StatusCode, tuple[Code, ...]] = {
     ),
     _S.NOT_FOUND: (
         *(Code.NAME_UNKNOWN, Code.DATASET_UNKNOWN, Code.PATIENT_UNKNOWN, Code.EXPERT_UNKNOWN),
-        *(Code.FUSION_UNKNOWN, Code.MODEL_UNKNOWN),
+        *(Code.FUSION_UNKNOWN, Code.MODEL_UNKNOWN, Code.JOB_UNKNOWN),
     ),
     _S.ALREADY_EXISTS: (Code.ALREADY_EXISTS, Code.DUPLICATE_REPLY),
     _S.FAILED_PRECONDITION: (
         *(Code.CONFIG_MISSING, Code.BUNDLE_UNAPPROVED, Code.DATASET_WITHDRAWN, Code.CARD_NEWER),
-        *(Code.STATE_NEWER, Code.NOTHING_TO_DO, Code.CHANGE_REFUSED),
+        *(Code.STATE_NEWER, Code.NOTHING_TO_DO, Code.CHANGE_REFUSED, Code.RESULT_MISSING),
     ),
     _S.PERMISSION_DENIED: (
         *(Code.EGRESS_DENIED, Code.TOO_FEW_PATIENTS, Code.POLICY_EXPIRED, Code.NODE_REFUSED),
@@ -47,7 +47,7 @@ _CODES: Mapping[grpc.StatusCode, tuple[Code, ...]] = {
     _S.RESOURCE_EXHAUSTED: (Code.DISK_FULL, Code.SERVICE_BUSY, Code.REQUEST_TOO_LARGE),
     _S.UNAVAILABLE: (
         *(Code.SITE_UNREACHABLE, Code.CENTRE_UNREACHABLE, Code.ARCHIVE_UNREACHABLE),
-        Code.ARCHIVE_REFUSED,
+        *(Code.ARCHIVE_REFUSED, Code.WORKER_LOST),
     ),
     _S.DEADLINE_EXCEEDED: (Code.DEADLINE_EXCEEDED,),
 }
@@ -82,31 +82,39 @@ _BARE: Mapping[grpc.StatusCode, tuple[Code, str, str]] = {
 class Refusal:
     """What goes over the wire instead of an answer."""
 
+    code: Code
     status: grpc.StatusCode
     details: str
     trailers: tuple[tuple[str, str | bytes], ...]
 
 
-def refusal_of(error: Exception) -> Refusal:
-    """What the caller is told of an error.
+def told_of(error: Exception) -> EchoFedError:
+    """What may be told of an error.
 
     An error that is none of the family is logged with its traceback under an incident number, and
     the number is all that is told.
     """
-    if not isinstance(error, EchoFedError):
-        incident = secrets.token_hex(4)
-        log.error("incident %s", incident, exc_info=error)
-        error = EchoFedError(
-            Code.INTERNAL,
-            f"the service failed, incident {incident}",
-            "ask its operator, whose log has the incident",
-        )
+    if isinstance(error, EchoFedError):
+        return error
+    incident = secrets.token_hex(4)
+    log.error("incident %s", incident, exc_info=error)
+    return EchoFedError(
+        Code.INTERNAL,
+        f"the service failed, incident {incident}",
+        "ask its operator, whose log has the incident",
+    )
+
+
+def refusal_of(error: Exception) -> Refusal:
+    """What the caller is told of an error, as ``told_of``."""
+    told = told_of(error)
     return Refusal(
-        STATUS[error.code],
-        error.message[:_LONGEST_TEXT],
+        told.code,
+        STATUS[told.code],
+        told.message[:_LONGEST_TEXT],
         (
-            (CODE_KEY, str(int(error.code))),
-            (HINT_KEY, error.hint[:_LONGEST_TEXT].encode()),
+            (CODE_KEY, str(int(told.code))),
+            (HINT_KEY, told.hint[:_LONGEST_TEXT].encode()),
         ),
     )
 

@@ -1,14 +1,15 @@
-"""The services, one line each; a host builds them from the models that it stores."""
+"""The services, one line each; a host builds them from what it has."""
 
 from collections.abc import Callable
 
 from shared.registry import Registry
 from shared.rpc.server import Service
-from shared.services.store import ModelStore
+from shared.services.host import Host
 
-SERVICES: Registry[Callable[[ModelStore], Service]] = Registry(
+SERVICES: Registry[Callable[[Host], Service]] = Registry(
     "service",
     {
         "models": "shared.services.models:build",
+        "segmentation": "shared.services.segmentation:build",
     },
 )

@@ -15,6 +15,7 @@ from shared.rpc.channel import Channel
 from shared.rpc.codec import chunks_of_file, join_chunks
 from shared.rpc.peer import peer_of
 from shared.rpc.server import Service
+from shared.services.host import Host
 from shared.services.store import ModelStore, StoredModel
 from shared.signature import expect_signed
 
@@ -33,11 +34,11 @@ class ModelServicer(stubs.ModelServiceServicer):
         return _replies(stored)
 
 
-def build(store: ModelStore) -> Service:
+def build(host: Host) -> Service:
     """The service; an auditor reads reports and needs no weights."""
     return Service(
         pb.DESCRIPTOR.services_by_name["ModelService"],
-        ModelServicer(store),
+        ModelServicer(host.models),
         stubs.add_ModelServiceServicer_to_server,
         roles={"Fetch": frozenset({"site", "operator"})},
     )

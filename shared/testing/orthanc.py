@@ -50,7 +50,9 @@ class SenderTls:
 
 
 @contextmanager
-def running(folder: Path, *, http_port: int, dicom_port: int, tls: SenderTls) -> Iterator[Orthanc]:
+def running(
+    folder: Path, *, http_port: int, dicom_port: int, tls: SenderTls | None = None
+) -> Iterator[Orthanc]:
     """Start an empty server whose storage is the folder; it ends with the block."""
     server = Orthanc(f"http://127.0.0.1:{http_port}", "ORTHANC", "reader", "s3cret-words")
     settings = {
@@ -65,10 +67,11 @@ def running(folder: Path, *, http_port: int, dicom_port: int, tls: SenderTls) ->
         "AuthenticationEnabled": True,
         "RegisteredUsers": {server.user: server.password},
         "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
-        "DicomTlsCertificate": str(tls.certificate),
-        "DicomTlsPrivateKey": str(tls.key),
-        "DicomTlsTrustedCertificates": str(tls.authority),
     }
+    if tls is not None:
+        settings["DicomTlsCertificate"] = str(tls.certificate)
+        settings["DicomTlsPrivateKey"] = str(tls.key)
+        settings["DicomTlsTrustedCertificates"] = str(tls.authority)
     (folder / "orthanc.json").write_text(json.dumps(settings))
     with (folder / "orthanc.log").open("wb") as log:
         process = subprocess.Popen([_PROGRAM, folder / "orthanc.json"], stdout=log, stderr=log)

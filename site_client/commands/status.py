@@ -5,6 +5,7 @@ from typing import Any
 
 from shared.console import emit, table
 from shared.echo.expert import CARD_FILE, read_expert_card
+from shared.echo.segmenter import read_segmenter_card
 from shared.files import read_json
 from shared.ledger import Ledger
 from site_client.commands.options import CONFIG_FILE, ConfigOption, JsonOption, SetOption, open_site
@@ -17,7 +18,7 @@ def status(
     overrides: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List datasets, experts and fusions, and check the ledger."""
+    """List datasets and models, and check the ledger."""
     site = open_site(config, overrides)
     store = site.store
     centre = site.settings.centre
@@ -27,6 +28,7 @@ def status(
         "federation": centre.federation if centre else None,
         "datasets": [_dataset(store, name) for name in store.datasets()],
         "experts": [_expert(store, name) for name in store.experts()],
+        "segmenters": [_segmenter(store, name) for name in store.segmenters()],
         "fusions": list(store.fusions()),
         "serving": store.serving_fusion(),
         "waiting_for_review": len(waiting_clips(store)),
@@ -34,7 +36,7 @@ def status(
     }
     facts = ("site", "centre", "federation", "serving", "waiting_for_review", "ledger_entries")
     tables = [table("site", ("what", "value"), [(name, str(document[name])) for name in facts])]
-    for kind in ("datasets", "experts"):
+    for kind in ("datasets", "experts", "segmenters"):
         rows = document[kind]
         if rows:
             tables.append(table(kind, tuple(rows[0]), [tuple(row.values()) for row in rows]))
@@ -49,6 +51,7 @@ def _dataset(store: SiteStore, name: str) -> dict[str, Any]:
         "labels": len(manifest.labels),
         "patients": manifest.num_patients(),
         "clips": len(manifest.clips),
+        "annotated": sum(bool(clip.structures) for clip in manifest.clips),
         "frames": sum(clip.num_frames for clip in manifest.clips),
         "kept_pixels": manifest.kept_pixels,
     }
@@ -62,4 +65,15 @@ def _expert(store: SiteStore, name: str) -> dict[str, Any]:
         "datasets": " ".join(card.datasets),
         "backbone": card.backbone,
         "views": len(card.views),
+    }
+
+
+def _segmenter(store: SiteStore, name: str) -> dict[str, Any]:
+    card = read_segmenter_card(read_json(store.segmenter_folder(name) / CARD_FILE))
+    return {
+        "segmenter": name,
+        "site": card.site,
+        "origin": card.origin,
+        "answers": card.answers,
+        "aliases": " ".join(alias for alias, named in store.aliases().items() if named == name),
     }

@@ -22,6 +22,6 @@ def check(premises: Premises) -> Iterator[Finding]:
             mend = f"run fetch-model {alias}"
             yield fault(Code.MODEL_UNKNOWN, f"{alias} stands for {name}, which is gone", mend)
     if sound:
-        yield fine(f"{sound} segmenters are whole, and trained here or signed by the centre")
+        yield fine(f"segmenters: {sound} whole, and trained here or signed by the centre")
     elif not store.segmenters():
         yield fine("the site has no segmenter yet")

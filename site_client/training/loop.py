@@ -25,14 +25,14 @@ class Plan:
     Args:
         num_batches: steps of an epoch.
         patience: epochs without a better validation after which training stops.
-        learning_rate: constant, or the peak of one cycle.
+        learning_rate: constant, or the highest of the schedule.
     """
 
     epochs: int
     num_batches: int
     patience: int
     learning_rate: float
-    schedule: Literal["constant", "onecycle"]
+    schedule: Literal["constant", "onecycle", "cosine"]
     seed: int
 
 
@@ -116,11 +116,15 @@ def train(
 
 
 def learning_rate(plan: Plan, done: int) -> float:
-    """Rate of the next step: constant, or a cosine up from and down to a 25th within one cycle."""
+    """Rate of the next step.
+
+    Constant; a cosine up from and down to a 25th within one cycle; or only the way down.
+    """
     if plan.schedule == "constant":
         return plan.learning_rate
     total = plan.epochs * plan.num_batches
-    rise = 0.3 * total  # share of the cycle that rises, as in Smith & Topin 2018 (arXiv 1708.07120)
+    # share of the cycle that rises, as in Smith & Topin 2018 (arXiv 1708.07120)
+    rise = 0.3 * total if plan.schedule == "onecycle" else 0.0
     phase = done / rise if done < rise else (total - done) / (total - rise)
     low = plan.learning_rate / 25
     return low + (plan.learning_rate - low) * (1 - math.cos(math.pi * phase)) / 2

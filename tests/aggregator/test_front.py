@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -20,6 +21,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from aggregator.authority import Authority, create_authority, ensure_server_certificate
+from aggregator.callers import admit_caller
 from aggregator.enrolment import approve, invite, revoke
 from aggregator.front import (
     FLEET_CALLS,
@@ -41,6 +43,9 @@ class Upstream:
 
     port: int
     seen: list[tuple[str, str, int]] = field(default_factory=list)
+
+
+_OF: Any = {"address": "", "federation": "test", "now": datetime.now(UTC)}
 
 
 @pytest.fixture(scope="module")
@@ -194,6 +199,22 @@ def test_an_ended_certificate_is_refused(front: str, authority: Authority, tmp_p
     with pytest.raises(EchoFedError) as caught:
         probe(identity, front)
     assert caught.value.code is Code.NODE_REFUSED
+
+
+def test_a_certificate_that_is_no_sites_is_refused(
+    front: str, authority: Authority, site: Identity, tmp_path: Path
+) -> None:
+    request = join(tmp_path, invite(authority, "ito", **_OF), now=_OF["now"])
+    _, certificate = admit_caller(
+        authority, request["request"].encode(), "ito", role="auditor", now=_OF["now"]
+    )
+    auditor = Identity(tmp_path)
+    auditor.certificate.write_bytes(certificate)
+    with httpx.Client(
+        base_url=f"https://{front}", verify=client_context(auditor), headers=claimed(auditor)
+    ) as opened:
+        assert opened.get("/health").status_code == 403
+        assert opened.post("/v1/fleet/pull-messages").status_code == 403
 
 
 def test_a_site_cannot_speak_under_another_key(

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +14,14 @@ from shared.echo.statistics import StatisticsExport, read_statistics
 from shared.errors import Code, EchoFedError
 from shared.files import sha256_hex
 from shared.ledger import Ledger
+from shared.testing.segmenters import untrained_segmenter
 from site_client.condense import condense
 from site_client.egress import Egress
 from site_client.policy import DatasetPolicy, Policy, load_policy, save_policy
 
+DRAWN = DatasetPolicy(
+    purposes=("segmentation",), recipients=("echofed",), artefacts=("segmenter_weights",)
+)
 CONSENT = DatasetPolicy(
     purposes=("fusion", "evaluation"), recipients=("echofed",), artefacts=("rows", "expert_weights")
 )
@@ -251,3 +256,62 @@ def test_figures_leave_where_statistics_may(tmp_path: Path, manifest: DatasetMan
     with pytest.raises(EchoFedError) as caught:
         door(tmp_path, nothing)[0].release_metrics({"dataset": "demo"}, manifest)
     assert caught.value.code is Code.EGRESS_DENIED
+
+
+def with_masks(manifest: DatasetManifest, num_patients: int) -> DatasetManifest:
+    """The dataset with annotated clips of so many training patients."""
+    drawn = sorted({clip.patient for clip in manifest.of_split("train")})[:num_patients]
+    clips = (
+        replace(clip, structures=("background", "lv")) if clip.patient in drawn else clip
+        for clip in manifest.clips
+    )
+    return replace(manifest, clips=tuple(clips))
+
+
+def test_a_segmenter_leaves_where_every_dataset_consents(
+    tmp_path: Path, manifest: DatasetManifest
+) -> None:
+    egress, ledger = door(tmp_path, DRAWN)
+    card, weights = untrained_segmenter(1, dataset="demo")
+    egress.release_segmenter(card, weights, [with_masks(manifest, 5)])
+    (entry,) = ledger.entries()
+    assert (entry.kind, entry.body["artefact"]) == ("egress.sent", "segmenter_weights")
+    assert (entry.body["subject"], entry.body["sha256"]) == (card.id, card.weights_sha256)
+
+
+@pytest.mark.parametrize(
+    ("changes", "num_patients", "code"),
+    [
+        ({"artefacts": ("rows", "expert_weights")}, 5, Code.EGRESS_DENIED),
+        ({"purposes": ("fusion", "evaluation")}, 5, Code.EGRESS_DENIED),
+        ({"recipients": ("elsewhere",)}, 5, Code.EGRESS_DENIED),
+        ({"withdrawn": date(2026, 1, 1)}, 5, Code.DATASET_WITHDRAWN),
+        ({}, 4, Code.TOO_FEW_PATIENTS),
+        ({}, 0, Code.TOO_FEW_PATIENTS),
+    ],
+)
+def test_a_segmenter_stays_otherwise(
+    tmp_path: Path, manifest: DatasetManifest, changes: Any, num_patients: int, code: Code
+) -> None:
+    egress, ledger = door(tmp_path, DRAWN.model_copy(update=changes))
+    with pytest.raises(EchoFedError) as caught:
+        egress.release_segmenter(
+            *untrained_segmenter(1, dataset="demo"), [with_masks(manifest, num_patients)]
+        )
+    (entry,) = ledger.entries()
+    assert (caught.value.code, entry.kind) == (code, "egress.refused")
+
+
+def test_a_segmenter_of_a_dataset_that_is_gone_or_of_other_weights_stays(
+    tmp_path: Path, manifest: DatasetManifest
+) -> None:
+    egress, _ = door(tmp_path, DRAWN)
+    card, weights = untrained_segmenter(1, dataset="demo")
+    drawn = with_masks(manifest, 5)
+    for manifests, data, code in (
+        ([], weights, Code.EGRESS_DENIED),
+        ([drawn], weights + b"0", Code.CHECKPOINT_CORRUPT),
+    ):
+        with pytest.raises(EchoFedError) as caught:
+            egress.release_segmenter(card, data, manifests)
+        assert caught.value.code is code

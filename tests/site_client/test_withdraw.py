@@ -12,9 +12,11 @@ import pytest
 
 from shared.echo.expert import Block, ExpertCard, FusionCard, save_checkpoint
 from shared.echo.features import FeatureExport
+from shared.echo.segmenter import save_segmenter
 from shared.errors import Code, EchoFedError
 from shared.files import sha256_hex
 from shared.ledger import Ledger
+from shared.testing.segmenters import untrained_segmenter
 from site_client.egress import open_egress
 from site_client.policy import DatasetPolicy, Policy, load_policy, save_policy
 from site_client.rounds.exports import kept_export
@@ -102,6 +104,20 @@ def refused(call: Callable[[], Any]) -> Code:
     with pytest.raises(EchoFedError) as caught:
         call()
     return caught.value.code
+
+
+def test_segmenters_go_with_their_children_and_their_aliases(store: SiteStore) -> None:
+    first = untrained_segmenter(1, dataset="demo")
+    child = untrained_segmenter(2, dataset="more", parent=first[0].id)
+    other = untrained_segmenter(3, dataset="more")
+    theirs = untrained_segmenter(4, dataset="demo", site="south")
+    for card, weights in (first, child, other, theirs):
+        save_segmenter(store.segmenter_folder(card.id), card, weights)
+        store.set_alias(f"of-{card.seed}", card.id)
+    done = take_back(store)
+    assert set(done["segmenters"]) == {first[0].id, child[0].id}
+    assert set(store.segmenters()) == {other[0].id, theirs[0].id}
+    assert set(store.aliases()) == {"of-3", "of-4"}
 
 
 def test_experts_with_their_children_fusions_and_exports_go_and_the_clips_stay(

@@ -114,7 +114,7 @@ def test_without_a_settings_file_the_way_out_is_init(tmp_path: Path) -> None:
 def test_a_site_is_invited_admitted_and_shut_out(config: Path, tmp_path: Path) -> None:
     out = ("--out", tmp_path, "--config", config)
     kit = read_json(Path(document_of("enrol", "north", *out)["kit"]))
-    assert len(kit["bundle"]) == 64
+    assert (len(kit["bundle"]), kit["services"]) == (64, "127.0.0.1:8445")
     identity = tmp_path / "site" / "identity"
     request = tmp_path / "north.request"
     write_json(request, join(identity, kit, now=_now()))

@@ -65,12 +65,13 @@ def test_euclidean_is_a_distance_with_a_gradient_of_one_and_none_at_zero() -> No
     torch.testing.assert_close(gradient, tensor([[[0.6, 0.8], [0.0, 0.0]]]))
 
 
-def test_divergence_is_zero_for_the_gaussian_itself_and_ln_2_for_a_far_one() -> None:
+def test_divergence_is_zero_for_the_gaussian_itself_and_half_the_squared_sigmas_away() -> None:
     points = on_circle(7)
     heat = heat_at(points, 2.0)
     assert heat_divergence(heat, points, SPACING).abs().max() < 1e-14
-    far = heat_divergence(heat_at(tensor([[[2.0, 2.0]]]), 0.5), tensor([[[33.0, 38.0]]]), SPACING)
-    assert float(far) == pytest.approx(math.log(2.0), abs=1e-9)
+    middle = tensor([[[18.0, 20.0]]])
+    away = heat_divergence(heat_at(middle + tensor([3.0, -4.0]), 2.0), middle, SPACING)
+    assert float(away) == pytest.approx(5.0**2 / (2 * 2.0**2), abs=1e-6)
 
 
 def test_divergence_grows_with_leakage_and_with_the_wrong_spread() -> None:

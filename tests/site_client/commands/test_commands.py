@@ -115,6 +115,10 @@ def test_a_kit_is_answered_with_a_request(tmp_path: Path) -> None:
     assert b"one-time" not in stored
     run("init", kit, "--config", config)
     assert load_settings(SiteSettings, config) == settings
+    write_json(kit, content | {"services": "localhost:8445"})
+    run("init", kit, "--config", config)
+    renewed = load_settings(SiteSettings, config).centre
+    assert renewed == settings.centre.model_copy(update={"services": "localhost:8445"})
 
 
 def test_a_public_set_needs_no_labels(site: Path, tmp_path: Path) -> None:

@@ -84,6 +84,14 @@ def test_one_cycle_starts_low_peaks_and_ends_low() -> None:
     assert rates[0] == pytest.approx(1e-3 / 25)
 
 
+def test_cosine_begins_at_the_highest_rate_and_only_falls() -> None:
+    plan = Plan(10, 10, 3, 1e-3, "cosine", 0)
+    rates = [learning_rate(plan, done) for done in range(101)]
+    assert rates[0] == pytest.approx(1e-3)
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] == pytest.approx(1e-3 / 25)
+
+
 def test_constant_rate_is_constant() -> None:
     plan = Plan(10, 10, 3, 1e-3, "constant", 0)
     assert {learning_rate(plan, done) for done in range(100)} == {1e-3}
