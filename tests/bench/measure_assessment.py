@@ -9,7 +9,8 @@ masks, and off masks whose boundaries are moved by smooth noise of 1 and 2 mm in
 Errors are told against the heart, and against its planes. The heart's EF, EDV and ESV are its
 anatomy's. Its GLS is that of tissue: points on the endocardium that the picture shows at end
 diastole, from base to base, are followed in space to end systole; the mean of both views. The
-planes' GLS is that of the exact contours' lengths at the true instants; the planes' EF is what the exact contours at the true instants give in the very same planes: no
+planes' GLS is that of the exact contours' lengths at the true instants; the planes' EF is what the
+exact contours at the true instants give in the very same planes: no
 segmenter can know more of a plane that misses the long axis. "Single frames" are the same contours
 without smoothing, the instants by their largest and smallest area.
 """
