@@ -18,7 +18,7 @@ from shared.testing.ventricle import STRUCTURES, draw_ventricle
 from site_client.clip_file import StoredClip, save_clip
 from site_client.store import SiteStore
 
-pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(900)]
 
 SITES = ("north", "south")
 SMALL = {
