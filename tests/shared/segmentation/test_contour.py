@@ -4,6 +4,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from scipy.interpolate import splev, splprep
+from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 
 from shared.echo.contour import crosses_itself
@@ -295,7 +296,7 @@ def test_a_base_point_moves_by_its_covariance_s_measure(seed: int) -> None:
 
 def test_where_a_torn_map_would_tie_a_knot_the_landmarks_stay() -> None:
     landmarks = landmarks_on(outline(), 7)
-    torn = np.random.default_rng(3).normal(0.0, 20.0, SIZE)
+    torn = 300.0 * gaussian_filter(np.random.default_rng(3).normal(size=SIZE), 8.0)
     fused = fuse_heads(landmarks, isotropic(7, 20.0), torn, MM)
     assert crosses_itself(
         spline_through(project_to_zero(spline_through(landmarks, 41), torn, MM), 41)
