@@ -1,7 +1,7 @@
 """Services that the centre hosts, and the models that they and the sites may fetch."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +14,9 @@ from shared.echo.expert import CARD_FILE, WEIGHTS_FILE, FusionCard, read_fusion_
 from shared.errors import Code, EchoFedError
 from shared.files import read_json
 from shared.rpc.gate import Limits
+from shared.rpc.metrics import CallMetrics, running_metrics
 from shared.rpc.peer import Credentials, Peer
-from shared.rpc.server import running_server
+from shared.rpc.server import Watch, running_server
 from shared.services import SERVICES
 from shared.services.host import Host
 from shared.services.store import StoredModel
@@ -83,7 +84,7 @@ class ServingModels:
 
 @contextmanager
 def running_services(centre: Centre, names: Sequence[str], *, host: str) -> Iterator[int]:
-    """Hold services of the table.
+    """Hold services of the table, and their metrics where the settings name a port.
 
     Args:
         centre: whose models, certificates and revocations count.
@@ -94,15 +95,20 @@ def running_services(centre: Centre, names: Sequence[str], *, host: str) -> Iter
         The port.
 
     Raises:
-        EchoFedError: NAME_UNKNOWN, or CENTRE_UNREACHABLE where the port is taken.
+        EchoFedError: NAME_UNKNOWN, or CENTRE_UNREACHABLE where a port is taken.
     """
     settings, authority = centre.settings.services, centre.authority
-    hosting = Host(centre.folder / "jobs", ServingModels(centre))
-    with running_server(
-        [SERVICES[name](hosting) for name in names],
-        Credentials(authority.ca_pem, authority.server_pem, authority.server_key),
-        address=f"{host}:{settings.port}",
-        limits=Limits(num_calls=settings.num_calls, num_per_caller=settings.num_per_caller),
-        revoked_keys=lambda: revoked_keys(authority),
-    ) as port:
+    hosting, metrics = Host(centre.folder / "jobs", ServingModels(centre)), CallMetrics()
+    shown = settings.metrics_port
+    with (
+        running_metrics(metrics, port=shown) if shown else nullcontext(),
+        running_server(
+            [SERVICES[name](hosting) for name in names],
+            Credentials(authority.ca_pem, authority.server_pem, authority.server_key),
+            address=f"{host}:{settings.port}",
+            limits=Limits(num_calls=settings.num_calls, num_per_caller=settings.num_per_caller),
+            revoked_keys=lambda: revoked_keys(authority),
+            watch=Watch(metrics=metrics),
+        ) as port,
+    ):
         yield port

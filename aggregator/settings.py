@@ -78,6 +78,8 @@ class ServicesSettings(Settings):
     """Calls under way at once; who comes on top is told to try again."""
     num_per_caller: Positive = 4
     """Calls of one caller under way at once."""
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """Loopback port on which Prometheus finds counts of the calls; 0 shows none."""
 
 
 class StoreSettings(Settings):

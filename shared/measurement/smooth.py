@@ -30,7 +30,9 @@ _MIN_REACH_FRAMES = 2.6  # five frames for three coefficients
 _SHORTEST_MS, _SHORTEST_FRAMES = 300.0, 10.0  # beat: 200 a minute
 _FAR_MM, _FAR = 3.0, 4.0  # a frame is rejected beyond both, the second times the median distance
 _MAX_REJECTED = 0.3  # of the frames; the rest stands out against nothing
-_TURNS = 3  # of Procrustes: the mean settles at once
+_TURNS = 3  # of Procrustes
+_MOST_GAIN = 1.001  # a lone frame is its own fit, but for rounding
+_OFF = 1e-3  # of a constant: too few neighbours do not tell even that
 _SPARE = 1e-3  # of the largest variance
 _SIGMA = 1.4826  # of a normal law, by its median distance from the mean
 
@@ -209,7 +211,9 @@ def _restored(motion: _Motion, fit: LocalFit, in_time: LocalFit) -> tuple[Shapes
     turns = turns / np.maximum(np.abs(turns), np.finfo(float).tiny)
     centres = in_time.weights_ST @ motion.centres
     shapes = (fit.weights_ST @ motion.shapes) * turns[:, None] + centres[:, None]
-    return shapes, np.maximum(fit.gain, in_time.gain) <= 1.0
+    gains = np.stack([fit.gain, in_time.gain])
+    totals = np.stack([fit.weights_ST.sum(axis=1), in_time.weights_ST.sum(axis=1)])
+    return shapes, ((gains <= _MOST_GAIN) & (np.abs(totals - 1) < _OFF)).all(axis=0)
 
 
 def _upright(motion: _Motion) -> Shapes:

@@ -91,6 +91,8 @@ def see(cine: TracedCine) -> Seen:
 
 def _see_smooth(cine: TracedCine) -> Seen:
     steady = cine.contours if cine.is_tracked else steady_base(cine.contours)
+    if len(_given(steady)) < MIN_FRAMES:
+        steady = cine.contours
     smooth = smooth_cine(steady, cine.frame_time_ms, is_tracked=cine.is_tracked)
     cautions: set[Caution] = set()
     cautions |= {"frames_filled"} if smooth.filled else set()

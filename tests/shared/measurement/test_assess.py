@@ -105,6 +105,13 @@ def test_missing_frames_change_little_and_are_told(share: float) -> None:
     assert set(holed.beats[0].filled) <= {i for i, c in enumerate(kept) if c is None}
 
 
+def test_contours_too_far_apart_to_smooth_stand_for_themselves() -> None:
+    cine = _cine(sizes=_sizes(58, 28.0))
+    kept = [None if place % 9 else contour for place, contour in enumerate(cine.contours)]
+    found = assess([replace(cine, contours=kept)])
+    assert 0 < _values(found)["EF"] < 100 * (1 - STRETCH**3) + 1
+
+
 def test_frames_far_from_their_neighbours_do_not_count() -> None:
     cine = _cine(noise_mm=0.5)
     broken = list(cine.contours)

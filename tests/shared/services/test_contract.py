@@ -17,7 +17,8 @@ from shared.rpc.deadline import expect_wanted
 from shared.rpc.peer import ROLES, Credentials
 from shared.rpc.server import Service
 from shared.services import SERVICES
-from shared.testing.contracts import LIMITS, BadRequest, ServiceContract, ask, hosting, refusal
+from shared.testing.contracts import ServiceContract
+from shared.testing.hosting import LIMITS, BadRequest, ask, hosting, refusal
 
 KINDS = {"Double": (0, 0), "Sum": (1, 0), "Count": (0, 1), "Echo": (1, 1)}
 
@@ -52,7 +53,8 @@ class TallyServicer:
         return codec.tensor_to(np.asarray(sum(codec.tensor_from(one).sum() for one in request)))
 
     def Count(self, request: pb.Tensor, context: Any) -> Iterator[pb.Tensor]:
-        end = int(codec.tensor_from(request))
+        number = codec.tensor_from(request)
+        end = int(number) if number.shape == () else -1
         if end < 0:
             raise EchoFedError(Code.SHAPE_MISMATCH, "nobody counts down")
         return (codec.tensor_to(np.asarray(number)) for number in range(end))
