@@ -78,7 +78,7 @@ def segment(
         "folder": str(folder),
         "warnings": list(warnings_of(sources, answers, found)),
         "cines": [_cine(answer) for answer in answers],
-        "measurements": [asdict(number) for number in found.cines[0].measurements],
+        "measurements": {name: asdict(number) for name, number in found.measurements.items()},
         "files": _write(folder, sources, found, wanted),
     }
     _record(site, document)
@@ -214,7 +214,7 @@ def _cine(answer: "Answered") -> dict[str, Any]:
         "clip": answer.clip.key,
         "view": answer.view,
         "frames": len(answer.frames),
-        "without_contour": answer.num_missing,
+        "without_contour": None if answer.clip.mm_per_pixel is None else answer.num_missing,
         "segmenters": {model.id: model.sha256 for model in answer.models},
     }
 
@@ -231,29 +231,36 @@ def _record(site: Site, document: dict[str, Any]) -> None:
 
 
 def _tables(document: dict[str, Any], found: "Examination") -> list[Table]:
-    from site_client.segment.panel import in_order
-
     tables = [
         table(
             "segmented",
             ("view", "frames", "without contour", "segmenters"),
             [
-                (one["view"], one["frames"], one["without_contour"], " ".join(one["segmenters"]))
+                (
+                    one["view"],
+                    one["frames"],
+                    _known(one["without_contour"]),
+                    " ".join(one["segmenters"]),
+                )
                 for one in document["cines"]
             ],
         )
     ]
-    numbers = in_order(found.cines[0].measurements)
-    if numbers:
+    rows = [_row(name, number) for name, number in found.measurements.items()]
+    if rows:
         heads = ("what", "value", "95 % interval", "method", "flags")
-        tables.append(table("measurements", heads, [_row(number) for number in numbers]))
+        tables.append(table("measurements", heads, rows))
     if document["warnings"]:
         tables.append(table("warnings", ("what",), [(text,) for text in document["warnings"]]))
     names = [(name,) for name in document["files"]]
     return [*tables, table(f"written to {document['folder']}", ("file",), names)]
 
 
-def _row(number: "Measurement") -> tuple[str, ...]:
+def _known(count: int | None) -> str:
+    return "" if count is None else str(count)
+
+
+def _row(name: str, number: "Measurement") -> tuple[str, ...]:
     from site_client.segment.panel import in_words
 
     unit = "" if number.unit == "1" else f" {number.unit}"
@@ -261,4 +268,4 @@ def _row(number: "Measurement") -> tuple[str, ...]:
     if number.interval is not None:
         interval = " to ".join(in_words(end, number.unit) for end in number.interval)
     value = in_words(number.value, number.unit) + unit
-    return number.name, value, interval, number.method, ", ".join(number.flags)
+    return name, value, interval, number.method, ", ".join(number.flags)

@@ -1,14 +1,13 @@
 """From the answers of segmenters about one or two cines to segmented cines and measurements."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from shared.echo.assessment import Assessment, Beat, Caution
-from shared.echo.contour import Contour
 from shared.echo.frame import Clip
+from shared.echo.measurement import Measurement
 from shared.errors import Code, EchoFedError
 from shared.measurement.assess import assess
-from shared.measurement.landmarks import epicardium_of
 from shared.measurement.simpson import plane_of
 from shared.measurement.traced import TracedCine
 from shared.segmentation.answer import (
@@ -21,12 +20,11 @@ from shared.segmentation.answer import (
     expect_picture,
     names_of,
     segment_frames,
+    wall_of,
 )
-from shared.segmentation.predict import PredictedMask
 from site_client.segment import cine
 
 _APICAL = ("A4C", "A2C", "A3C")
-_TRACED = ("background", "lv", "myocardium", "la")  # by value, as contours are found on masks
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,11 +48,13 @@ class Examination:
 
     Args:
         cines: in the order given, each with all measurements.
+        measurements: by what an assessment calls them, such as ``FAC A4C``.
         cautions: what speaks against the measurements, in an assessment's own words.
         fault: why nothing was measured, None where something was.
     """
 
     cines: tuple[cine.SegmentedCine, ...]
+    measurements: Mapping[str, Measurement] = field(default_factory=dict)
     cautions: tuple[Caution, ...] = ()
     fault: EchoFedError | None = None
 
@@ -127,31 +127,16 @@ def examine(answers: Sequence[Answered]) -> Examination:
         return Examination(bare, fault=error)
     beats = {} if found is None else {beat.view: beat for beat in found.beats}
     cines = tuple(_segmented(answer, found, beats.get(answer.view)) for answer in answers)
-    return Examination(cines, () if found is None else found.cautions)
+    if found is None:
+        return Examination(cines)
+    return Examination(cines, found.measurements, found.cautions)
 
 
 def _traced(answer: Answered) -> TracedCine:
     contours = [frame.contour for frame in answer.frames]
-    outer = {
-        frame.frame: wall
-        for frame in answer.frames
-        if frame.contour is not None
-        and frame.mask is not None
-        and (wall := _outer(frame.mask, frame.contour)) is not None
-    }
+    walls = {frame.frame: wall_of(frame) for frame in answer.frames}
+    outer = {place: wall for place, wall in walls.items() if wall is not None}
     return TracedCine(contours, answer.view, answer.clip.frame_time_ms, outer)
-
-
-def _outer(mask: PredictedMask, contour: Contour) -> Contour | None:
-    """The outer face of the wall; None where the mask shows no whole wall."""
-    if not {"lv", "myocardium"} <= set(mask.mask.names):
-        return None
-    try:
-        return epicardium_of(mask.mask.renamed(_TRACED).labels_HW, contour)
-    except EchoFedError as error:
-        if error.code not in {Code.LANDMARKS_MISSING, Code.CONTOUR_INVALID}:
-            raise
-        return None
 
 
 def _segmented(answer: Answered, found: Assessment | None, beat: Beat | None) -> cine.SegmentedCine:
