@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from aggregator.authority import sign_model_card
 from aggregator.cards import cards_of, with_trunks
 from aggregator.centre import Centre
 from aggregator.enrolment import revoked_keys
@@ -13,6 +12,7 @@ from aggregator.serving import served_segmenters, serving_fusion
 from shared.echo.expert import CARD_FILE, WEIGHTS_FILE, FusionCard, read_fusion_card
 from shared.errors import Code, EchoFedError
 from shared.files import read_json
+from shared.rpc.authority import sign_model_card
 from shared.rpc.gate import Limits
 from shared.rpc.peer import Credentials, Peer
 from shared.rpc.server import running_server

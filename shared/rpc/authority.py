@@ -1,4 +1,7 @@
-"""The centre's private certificate authority: signs its server, every caller and its models."""
+"""A private certificate authority: signs its server, every caller, and at the centre the models.
+
+The centre has one for the federation, and each site one for the machines inside the hospital.
+"""
 
 import ipaddress
 import os
@@ -52,12 +55,12 @@ class Authority:
         return self.folder / "revoked.json"
 
 
-def create_authority(folder: Path, federation: str, *, now: datetime) -> Authority:
+def create_authority(folder: Path, name: str, *, now: datetime) -> Authority:
     """Make the key and the self-signed certificate of a new authority.
 
     Args:
         folder: where to write ``ca.pem`` and ``ca.key`` (readable by the owner only).
-        federation: name shown in the certificate.
+        name: of the federation or the hospital, shown in the certificate.
         now: aware time of issue.
 
     Raises:
@@ -67,13 +70,13 @@ def create_authority(folder: Path, federation: str, *, now: datetime) -> Authori
     if authority.ca_key.exists():
         raise EchoFedError(
             Code.ALREADY_EXISTS,
-            "this centre already has a certificate authority",
+            "there is a certificate authority already",
             "use another folder",
         )
     key = ec.generate_private_key(ec.SECP384R1())
-    name = _name(f"{federation} authority", federation)
+    subject = _name(f"{name} authority", name)
     certificate = (
-        _builder(name, name, key.public_key(), now, AUTHORITY_VALID)
+        _builder(subject, subject, key.public_key(), now, AUTHORITY_VALID)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(signs_certificates=True), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
@@ -89,7 +92,7 @@ def ensure_server_certificate(authority: Authority, hosts: Sequence[str], *, now
 
     Args:
         authority: the signer; the server's files are written beside it.
-        hosts: names and addresses under which sites reach the centre; loopback is always added.
+        hosts: names and addresses under which callers reach it; loopback is always added.
         now: aware time.
 
     Returns:
@@ -104,7 +107,7 @@ def ensure_server_certificate(authority: Authority, hosts: Sequence[str], *, now
     key = ec.generate_private_key(ec.SECP384R1())
     certificate = _issue(
         authority,
-        _name("centre", ""),
+        _name("server", ""),
         key.public_key(),
         usage=ExtendedKeyUsageOID.SERVER_AUTH,
         alternatives=[_general_name(host) for host in names],
@@ -132,7 +135,7 @@ def read_request(csr_pem: bytes) -> x509.CertificateSigningRequest:
         raise EchoFedError(
             Code.WIRE_INVALID,
             "the certificate request is damaged",
-            "ask the site to run init again",
+            "make a new one, at a site with init",
         ) from error
     return csr
 
