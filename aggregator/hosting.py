@@ -18,6 +18,7 @@ from shared.rpc.peer import Credentials, Peer
 from shared.rpc.server import running_server
 from shared.services import SERVICES
 from shared.services.host import Host
+from shared.services.segmenters import RunningSegmenters
 from shared.services.store import StoredModel
 
 SERVING = "serving"
@@ -97,12 +98,22 @@ def running_services(centre: Centre, names: Sequence[str], *, host: str) -> Iter
         EchoFedError: NAME_UNKNOWN, or CENTRE_UNREACHABLE where the port is taken.
     """
     settings, authority = centre.settings.services, centre.authority
-    hosting = Host(centre.folder / "jobs", ServingModels(centre))
-    with running_server(
-        [SERVICES[name](hosting) for name in names],
-        Credentials(authority.ca_pem, authority.server_pem, authority.server_key),
-        address=f"{host}:{settings.port}",
-        limits=Limits(num_calls=settings.num_calls, num_per_caller=settings.num_per_caller),
-        revoked_keys=lambda: revoked_keys(authority),
-    ) as port:
-        yield port
+    store = RunningSegmenters(lambda: _segmenter_folders(centre), settings.worker)
+    with store.running() as segmenters:
+        hosting = Host(centre.folder / "jobs", ServingModels(centre), segmenters)
+        with running_server(
+            [SERVICES[name](hosting) for name in names],
+            Credentials(authority.ca_pem, authority.server_pem, authority.server_key),
+            address=f"{host}:{settings.port}",
+            limits=Limits(num_calls=settings.num_calls, num_per_caller=settings.num_per_caller),
+            revoked_keys=lambda: revoked_keys(authority),
+        ) as port:
+            yield port
+
+
+def _segmenter_folders(centre: Centre) -> dict[str, Path]:
+    return {
+        alias: centre.segmenter_folder(one.segmenter)
+        for one in served_segmenters(centre.ledger).values()
+        for alias in one.aliases
+    }

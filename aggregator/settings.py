@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from shared.echo.expert import FusionVariant
+from shared.rpc.settings import WorkerSettings
 from shared.settings import Settings
 
 Positive = Annotated[int, Field(gt=0)]
@@ -78,6 +79,7 @@ class ServicesSettings(Settings):
     """Calls under way at once; who comes on top is told to try again."""
     num_per_caller: Positive = 4
     """Calls of one caller under way at once."""
+    worker: WorkerSettings = WorkerSettings()
 
 
 class StoreSettings(Settings):

@@ -18,7 +18,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from shared.errors import Code, EchoFedError
 from shared.files import write_bytes
-from shared.rpc.peer import Role
+from shared.rpc.peer import Credentials, Role
 from shared.signature import sign_card
 
 AUTHORITY_VALID = timedelta(days=3650)
@@ -99,11 +99,8 @@ def ensure_server_certificate(authority: Authority, hosts: Sequence[str], *, now
         Whether a new certificate was issued.
     """
     names = sorted({*_LOOPBACK, *hosts})
-    if authority.server_pem.is_file() and authority.server_key.is_file():
-        current = x509.load_pem_x509_certificate(authority.server_pem.read_bytes())
-        fresh = current.not_valid_after_utc - now > SERVER_RENEWED_BEFORE
-        if fresh and _hosts_of(current) == names:
-            return False
+    if _is_fresh(authority.server_pem, authority.server_key, names, now=now):
+        return False
     key = ec.generate_private_key(ec.SECP384R1())
     certificate = _issue(
         authority,
@@ -115,6 +112,38 @@ def ensure_server_certificate(authority: Authority, hosts: Sequence[str], *, now
     )
     write_private_key(authority.server_key, key)
     write_bytes(authority.server_pem, certificate.public_bytes(serialization.Encoding.PEM))
+    return True
+
+
+def ensure_caller_certificate(
+    authority: Authority, files: Credentials, name: str, *, role: Role, now: datetime
+) -> bool:
+    """Make key and certificate of a caller on this machine where missing or near their end.
+
+    Args:
+        authority: the signer.
+        files: where the caller's key and certificate are written.
+        name: under which it calls.
+        role: in which it calls.
+        now: aware time.
+
+    Returns:
+        Whether a new certificate was issued.
+    """
+    names = [f"{name}.{role}"]
+    if _is_fresh(files.certificate, files.key, names, now=now):
+        return False
+    key = ec.generate_private_key(ec.SECP384R1())
+    certificate = _issue(
+        authority,
+        _name(name, ""),
+        key.public_key(),
+        usage=ExtendedKeyUsageOID.CLIENT_AUTH,
+        alternatives=[x509.DNSName(names[0])],
+        period=(now, SERVER_VALID),
+    )
+    write_private_key(files.key, key)
+    write_bytes(files.certificate, certificate.public_bytes(serialization.Encoding.PEM))
     return True
 
 
@@ -194,6 +223,15 @@ def write_private_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
         ),
     )
     os.chmod(path, 0o600)
+
+
+def _is_fresh(certificate: Path, key: Path, names: Sequence[str], *, now: datetime) -> bool:
+    """Whether a certificate is there, far from its end, and of these names."""
+    if not (certificate.is_file() and key.is_file()):
+        return False
+    current = x509.load_pem_x509_certificate(certificate.read_bytes())
+    far = current.not_valid_after_utc - now > SERVER_RENEWED_BEFORE
+    return far and _hosts_of(current) == sorted(names)
 
 
 def _issue(
