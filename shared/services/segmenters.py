@@ -188,6 +188,9 @@ class _Model:
     """One segmenter with its process."""
 
     def __init__(self, folder: Path, load: Load, settings: WorkerSettings) -> None:
+        import torch
+
+        torch.set_num_threads(1)  # of this process: what is around a network is small, calls many
         self.folder = folder
         self.card, _ = load(folder)
         self.worker = Worker(

@@ -36,7 +36,7 @@ def stored(folder: Path, seed: int, **changes: object) -> Path:
 
 
 def find(store: RunningSegmenters, alias: str = MASKS) -> Segmenters:
-    return store.find(alias, caller=NORTH, call=Deadline(60.0))
+    return store.find(alias, caller=NORTH, call=Deadline(240.0))
 
 
 def refusal(store: RunningSegmenters, alias: str = MASKS) -> Code:
@@ -55,7 +55,7 @@ def in_this_process(folder: Path, segmenter: Segmenter | None) -> list[object]:
     return answered(Segmenter(segmenter.card, build_stored(str(folder))))
 
 
-def await_true(condition: Callable[[], bool], *, timeout_s: float = 60.0) -> None:
+def await_true(condition: Callable[[], bool], *, timeout_s: float = 240.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
