@@ -46,6 +46,10 @@ class Centre:
         """Where card and weights of a segmenter lie."""
         return self.folder / "segmenters" / segmenter
 
+    def average_folder(self, run: str) -> Path:
+        """Where a run of federated averaging keeps its last whole round."""
+        return self.folder / "averages" / run
+
     @property
     def tracking_uri(self) -> str:
         """MLflow's tracking URI: the setting, or a file in the folder."""

@@ -1,7 +1,7 @@
 """Services that the centre hosts, and the models that they and the sites may fetch."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +14,9 @@ from shared.errors import Code, EchoFedError
 from shared.files import read_json
 from shared.rpc.authority import sign_model_card
 from shared.rpc.gate import Limits
+from shared.rpc.metrics import CallMetrics, running_metrics
 from shared.rpc.peer import Credentials, Peer
-from shared.rpc.server import running_server
+from shared.rpc.server import Watch, running_server
 from shared.services import SERVICES
 from shared.services.host import Host
 from shared.services.segmenters import RunningSegmenters
@@ -84,7 +85,7 @@ class ServingModels:
 
 @contextmanager
 def running_services(centre: Centre, names: Sequence[str], *, host: str) -> Iterator[int]:
-    """Hold services of the table.
+    """Hold services of the table, and their metrics where the settings name a port.
 
     Args:
         centre: whose models, certificates and revocations count.
@@ -95,20 +96,28 @@ def running_services(centre: Centre, names: Sequence[str], *, host: str) -> Iter
         The port.
 
     Raises:
-        EchoFedError: NAME_UNKNOWN, or CENTRE_UNREACHABLE where the port is taken.
+        EchoFedError: NAME_UNKNOWN, or CENTRE_UNREACHABLE where a port is taken.
     """
     settings, authority = centre.settings.services, centre.authority
+    metrics, shown = CallMetrics(), settings.metrics_port
     store = RunningSegmenters(lambda: _segmenter_folders(centre), settings.worker)
-    with store.running() as segmenters:
-        hosting = Host(centre.folder / "jobs", ServingModels(centre), segmenters)
-        with running_server(
-            [SERVICES[name](hosting) for name in names],
+    metrics.watch_workers(store.statistics)
+    with (
+        running_metrics(metrics, port=shown) if shown else nullcontext(),
+        store.running() as segmenters,
+        running_server(
+            [
+                SERVICES[name](Host(centre.folder / "jobs", ServingModels(centre), segmenters))
+                for name in names
+            ],
             Credentials(authority.ca_pem, authority.server_pem, authority.server_key),
             address=f"{host}:{settings.port}",
             limits=Limits(num_calls=settings.num_calls, num_per_caller=settings.num_per_caller),
             revoked_keys=lambda: revoked_keys(authority),
-        ) as port:
-            yield port
+            watch=Watch(metrics=metrics),
+        ) as port,
+    ):
+        yield port
 
 
 def _segmenter_folders(centre: Centre) -> dict[str, Path]:

@@ -106,6 +106,7 @@ def describe(
         "splits": count_groups({s: [c for c in clips if c.split == s] for s in SPLITS}, minimum),
         "labels": labels,
         "views": _views(manifest, labels, minimum),
+        "annotations": _by_fact(clips, [", ".join(c.structures[1:]) for c in clips], minimum),
         "picture_sizes": _by_fact(clips, [a.size for a in acquisitions], minimum),
         "sectors": _by_fact(clips, [a.sector for a in acquisitions], minimum),
         "fan_shapes": _by_fact(clips, [a.shape for a in acquisitions], minimum),

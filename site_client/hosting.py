@@ -5,7 +5,7 @@ site without a centre needs none.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,8 +19,9 @@ from shared.rpc.authority import (
 )
 from shared.rpc.channel import DEADLINE_S, Channel, open_channel
 from shared.rpc.gate import Limits
+from shared.rpc.metrics import CallMetrics, running_metrics
 from shared.rpc.peer import Credentials
-from shared.rpc.server import running_server
+from shared.rpc.server import Watch, running_server
 from shared.services import SERVICES
 from shared.services.host import Host
 from shared.services.segmenters import RunningSegmenters
@@ -92,20 +93,26 @@ def running_services(
         The port.
 
     Raises:
-        EchoFedError: NAME_UNKNOWN, or CENTRE_UNREACHABLE where the port is taken.
+        EchoFedError: NAME_UNKNOWN, or CENTRE_UNREACHABLE where a port is taken.
     """
     authority = hospital_of(store).authority
     listen = settings.host if settings.host in LOOPBACK else "0.0.0.0"
-    with running_segmenters(store, settings, site=site).running() as segmenters:
-        hosting = Host(store.root / "jobs", segmenters=segmenters)
-        with running_server(
-            [SERVICES[name](hosting) for name in names],
+    metrics, shown = CallMetrics(), settings.metrics_port
+    running = running_segmenters(store, settings, site=site)
+    metrics.watch_workers(running.statistics)
+    with (
+        running_metrics(metrics, port=shown) if shown else nullcontext(),
+        running.running() as segmenters,
+        running_server(
+            [SERVICES[name](Host(store.root / "jobs", segmenters=segmenters)) for name in names],
             Credentials(authority.ca_pem, authority.server_pem, authority.server_key),
             address=f"{listen}:{settings.port}",
             limits=Limits(num_calls=settings.num_calls, num_per_caller=settings.num_per_caller),
             revoked_keys=lambda: (),
-        ) as port:
-            yield port
+            watch=Watch(metrics=metrics),
+        ) as port,
+    ):
+        yield port
 
 
 @contextmanager

@@ -25,10 +25,10 @@ from site_client.datasets.beside import Beside
 from site_client.datasets.label_map import provenance, require_signed
 from site_client.datasets.labels import LabelRow
 from site_client.datasets.layouts import LAYOUTS
-from site_client.datasets.listing import Listing, choose_files, list_labelled
+from site_client.datasets.listing import Listing, choose_files, list_labelled, with_masks
 from site_client.datasets.raw import RawHeader, identity_of
 from site_client.deidentify import Pseudonyms, deidentify, require_allowed, require_looked_at
-from site_client.ingested import Dropped, IngestReport
+from site_client.ingested import Dropped, IngestReport, nothing_ingested
 from site_client.journal import READING, Journal, JournalEntry
 from site_client.quarantine import Candidate, admit, decision_about
 from site_client.receipts import note_ingest, treated_files
@@ -69,7 +69,9 @@ class IngestRequest:
         labels: CSV with file,label[,split][,patient]; None leaves every clip without a label.
         label_map: YAML label -> view(s); None reads the labels as view names.
         source: kind of the files, DICOM where neither it nor a layout is given.
-        layout: name of a public set, which brings labels, label map, source and licence itself.
+        layout: name of a public set, which brings labels, label map, source, licence and masks.
+        masks: folder of label maps, one file for a picture.
+        structures: what their values mean, background first; empty where the files say it.
     """
 
     dataset: str
@@ -81,6 +83,8 @@ class IngestRequest:
     purpose: str = ""
     licence: str = ""
     layout: str | None = None
+    masks: Path | None = None
+    structures: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +177,7 @@ def ingest(
     dropped = [read.drop(read.entry.code, read.entry.reason) for read in left]
     dropped += [*copies, *[_GONE] * plan.num_lost]
     if not clips:
-        raise _nothing(dropped)
+        raise nothing_ingested(dropped)
     manifest = DatasetManifest(
         id=request.dataset, site=request.site, origin=request.origin, source=listing.source,
         labels=dict(listing.views), clips=clips, kept_pixels=settings.keep_pixels,
@@ -196,18 +200,25 @@ def ingest(
 
 def _list(folder: Path, request: IngestRequest) -> Listing:
     """Understand the folder, by a public layout or by the site's own labels."""
-    if request.layout is None:
-        return list_labelled(
-            folder,
-            request.source or "dicom",
-            labels=request.labels,
-            label_map=request.label_map,
-            licence=request.licence,
+    if request.structures and request.masks is None:
+        raise EchoFedError(
+            Code.CONFIG_INVALID, "structures are named, but no masks", "add --masks FOLDER"
         )
-    if request.labels or request.label_map or request.source or request.licence:
+    if request.layout is None:
+        listing = list_labelled(
+            folder, request.source or "dicom", labels=request.labels,
+            label_map=request.label_map, licence=request.licence,
+        )  # fmt: skip
+        if request.masks is None:
+            return listing
+        return with_masks(listing, folder, request.masks, request.structures)
+    brought = (
+        request.labels, request.label_map, request.source, request.licence, request.masks,
+    )  # fmt: skip
+    if any(brought):
         raise EchoFedError(
             Code.CONFIG_INVALID,
-            f"the layout {request.layout} brings labels, label map, source and licence itself",
+            f"the layout {request.layout} brings labels, label map, source, licence and masks",
             "leave these options out, or leave out --layout",
         )
     return LAYOUTS[request.layout](folder)
@@ -375,17 +386,6 @@ def _is_new(store: SiteStore, manifest: DatasetManifest) -> bool:
     if manifest.id not in store.datasets():
         return True
     return replace(store.manifest(manifest.id), created=manifest.created) != manifest
-
-
-def _nothing(dropped: Sequence[Dropped]) -> EchoFedError:
-    reasons = Counter(drop.code for drop in dropped)
-    listed = ", ".join(f"{code}: {count}" for code, count in sorted(reasons.items()))
-    return EchoFedError(
-        Code.NOTHING_INGESTED,
-        f"no file became a clip ({listed or 'the folder has no file of this source'})",
-        "check the folder and the source, and look at what was held back with echofed-site review; "
-        "every reason is explained in the README's error table",
-    )
 
 
 def _unseen(num_files: int) -> AbstractContextManager[Advance]:

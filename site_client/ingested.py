@@ -1,11 +1,12 @@
 """What an ingest gives: the dataset, what was dropped and why, as counts for a person."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from shared.echo.manifest import SPLITS, DatasetManifest
-from shared.errors import Code
+from shared.errors import Code, EchoFedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,3 +73,15 @@ class IngestReport:
             "content_sha256": self.manifest.content_hash(),
             "changed": self.changed,
         }
+
+
+def nothing_ingested(dropped: Sequence[Dropped]) -> EchoFedError:
+    """The error of a folder that gave no clip, with the counts of why."""
+    reasons = Counter(drop.code for drop in dropped)
+    listed = ", ".join(f"{code}: {count}" for code, count in sorted(reasons.items()))
+    return EchoFedError(
+        Code.NOTHING_INGESTED,
+        f"no file became a clip ({listed or 'the folder has no file of this source'})",
+        "check the folder and the source, and look at what was held back with echofed-site review; "
+        "every reason is explained in the README's error table",
+    )

@@ -196,6 +196,8 @@ class ServicesSettings(Settings):
     """Calls under way at once; who comes on top is told to try again."""
     num_per_caller: Positive = 8
     """Calls of one caller under way at once; the site's own commands are one caller."""
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """Loopback port on which Prometheus finds counts of the calls; 0 shows none."""
     worker: WorkerSettings = WorkerSettings()
 
 

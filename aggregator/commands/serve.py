@@ -28,6 +28,7 @@ def serve(
     """Host services until Ctrl-C or SIGTERM; calls under way may finish."""
     from aggregator.hosting import running_services
     from shared.rpc.authority import ensure_server_certificate
+    from shared.rpc.metrics import metrics_address
     from shared.rpc.server import stop_signals
 
     centre = open_for_command(config, overrides)
@@ -38,6 +39,9 @@ def serve(
     with stop_signals() as stop, running_services(centre, names, host=listen) as port:
         document = {"address": f"{host}:{port}", "services": names}
         text = f"{', '.join(names)} at {document['address']}"
+        if metrics_port := centre.settings.services.metrics_port:
+            document["metrics"] = metrics_address(metrics_port)
+            text += f", metrics at {document['metrics']}"
         sys.stdout.write((json.dumps(document) if as_json else text) + "\n")
         sys.stdout.flush()
         stop.wait()

@@ -108,6 +108,32 @@ def contour_of(
     return Contour(points, WALL_POINTS - 1, view, frame, (row_mm, column_mm))
 
 
+def epicardium_of(labels_HW: Labels, endocardium: Contour) -> Contour:
+    """The outer face of the wall, from the line of the endocardium's base points over the apex.
+
+    Raises:
+        EchoFedError: LANDMARKS_MISSING where no wall closes over the cavity.
+    """
+    expect(labels_HW, "H W")
+    row_mm, column_mm = endocardium.mm_per_pixel
+    rim_mm = _rim(_largest(np.isin(labels_HW, (CAVITY, MYOCARDIUM))))[0] * [column_mm, row_mm]
+    left, right = endocardium.base_xy_mm
+    across = np.array([left[1] - right[1], right[0] - left[0]])
+    across = across / np.hypot(*across) * np.sign((endocardium.apex_xy_mm - left) @ across)
+    is_above = (rim_mm - left) @ across > min(row_mm, column_mm) / 2  # the base itself is no wall
+    edges = np.flatnonzero(is_above & ~np.roll(is_above, 1))
+    if not len(edges):
+        raise _missing("no outer face", endocardium.view, endocardium.frame)
+    ring = np.roll(np.arange(len(rim_mm)), -edges[0])
+    runs = np.split(ring, np.flatnonzero(~is_above[ring]))
+    wall_P2 = _smoothed(rim_mm[max(((run[is_above[run]]) for run in runs), key=len)])
+    if wall_P2[0, 0] > wall_P2[-1, 0]:
+        wall_P2 = wall_P2[::-1]
+    points = _even(wall_P2, 2 * WALL_POINTS - 1)
+    apex = int(np.hypot(*(points - (points[0] + points[-1]) / 2).T)[1:-1].argmax()) + 1
+    return Contour(points, apex, endocardium.view, endocardium.frame, endocardium.mm_per_pixel)
+
+
 def _largest(is_cavity_HW: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """The largest 4-connected piece, its holes filled."""
     pieces, num = label(is_cavity_HW)

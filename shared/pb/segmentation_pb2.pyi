@@ -192,16 +192,18 @@ class Contour(_message.Message):
     def __init__(self, points_xy_mm: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., apex: _Optional[int] = ..., view: _Optional[str] = ..., frame: _Optional[int] = ..., mm_per_pixel: _Optional[_Union[Spacing, _Mapping]] = ..., covariance_mm2: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ...) -> None: ...
 
 class Measurements(_message.Message):
-    __slots__ = ("measurements", "cautions", "ed", "es")
+    __slots__ = ("measurements", "cautions", "ed", "es", "keys")
     MEASUREMENTS_FIELD_NUMBER: _ClassVar[int]
     CAUTIONS_FIELD_NUMBER: _ClassVar[int]
     ED_FIELD_NUMBER: _ClassVar[int]
     ES_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
     measurements: _containers.RepeatedCompositeFieldContainer[Measurement]
     cautions: _containers.RepeatedScalarFieldContainer[str]
     ed: int
     es: int
-    def __init__(self, measurements: _Optional[_Iterable[_Union[Measurement, _Mapping]]] = ..., cautions: _Optional[_Iterable[str]] = ..., ed: _Optional[int] = ..., es: _Optional[int] = ...) -> None: ...
+    keys: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, measurements: _Optional[_Iterable[_Union[Measurement, _Mapping]]] = ..., cautions: _Optional[_Iterable[str]] = ..., ed: _Optional[int] = ..., es: _Optional[int] = ..., keys: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Measurement(_message.Message):
     __slots__ = ("name", "value", "unit", "method", "views", "frames", "mm_per_pixel", "interval", "flags")

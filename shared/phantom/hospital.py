@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from shared.echo.mask import STRUCTURES
 from shared.errors import Code, EchoFedError
 from shared.files import write_bytes, write_json
 from shared.phantom.anatomy import draw_heart
@@ -121,10 +123,22 @@ def _write_patient(spec: HospitalSpec, folder: Path, number: int) -> list[dict[s
         dicom_of(clip, person, tags).save_as(buffer, enforce_file_format=True)
         write_bytes(folder / file, buffer.getvalue())
         masks = io.BytesIO()
-        np.savez_compressed(masks, labels_THW=clip.labels_THW, sector_HW=clip.sector.mask_HW)
+        np.savez_compressed(
+            masks,
+            labels_THW=clip.labels_THW,
+            structures=np.array(STRUCTURES),
+            landmarks_xy_px_T32=_landmarks_xy_px(clip),
+            sector_HW=clip.sector.mask_HW,
+        )
         write_bytes(folder / f"masks/{key}/{count}.npz", masks.getvalue())
         records.append({"file": file, **_truth_of(clip)})
     return records
+
+
+def _landmarks_xy_px(clip: PhantomClip) -> npt.NDArray[np.float64]:
+    """The points of an annotation (T, 3, 2), as (column, row); NaN where out of plane."""
+    points_rc = [clip.landmarks[name] for name in ("annulus_left", "apex", "annulus_right")]
+    return np.stack(points_rc, axis=1)[:, :, ::-1]
 
 
 def _exam(spec: HospitalSpec, number: int) -> Iterator[tuple[PhantomClip, str]]:

@@ -85,6 +85,12 @@ def cut(heart: Heart, phase: float, points_xyz: Points) -> Section:
     return Section((x, y, z), chambers, echo_db, mirror)
 
 
+def cut_labels(heart: Heart, phase: float, points_xyz: Points) -> np.ndarray:
+    """The label map of a section without its echo: a quarter of the work."""
+    beat = beat_at(heart, phase)
+    return label_map(_chambers(beat, to_material(beat, points_xyz))[0])
+
+
 def opacify(section: Section) -> Section:
     """The section with a contrast agent in all chambers, imaged at low power."""
     blood = np.minimum.reduce([d for d in section.chambers if d is not section.chambers.wall])

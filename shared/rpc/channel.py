@@ -6,6 +6,7 @@ from typing import Any
 
 import grpc
 
+from shared.rpc.allocation import keep_freed_memory
 from shared.rpc.codec import MIB
 from shared.rpc.peer import Credentials
 from shared.rpc.translate import error_of
@@ -65,6 +66,7 @@ def open_channel(
         credentials: the caller's.
         deadline_s: of calls that name none.
     """
+    keep_freed_memory()
     secured = grpc.ssl_channel_credentials(
         root_certificates=credentials.ca.read_bytes(),
         private_key=credentials.key.read_bytes(),

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
@@ -13,7 +13,9 @@ from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from shared.errors import Code, EchoFedError
+from shared.rpc.allocation import keep_freed_memory
 from shared.rpc.gate import Gate, Limits
+from shared.rpc.metrics import CallMetrics
 from shared.rpc.peer import Credentials, Role
 
 _SPARE_THREADS = 4  # refuse calls and answer health while all places are taken
@@ -51,6 +53,19 @@ class Service:
         return str(self.descriptor.full_name)
 
 
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What a server lets others see of itself.
+
+    Args:
+        metrics: count its calls.
+        reflection: tell callers the services' descriptors; for development.
+    """
+
+    metrics: CallMetrics = field(default_factory=CallMetrics)
+    reflection: bool = False
+
+
 @contextmanager
 def running_server(
     services: Sequence[Service],
@@ -59,7 +74,7 @@ def running_server(
     address: str,
     limits: Limits,
     revoked_keys: Callable[[], Collection[str]],
-    reflection: bool = False,
+    watch: Watch | None = None,
 ) -> Iterator[int]:
     """Hold a server; at the end no call is taken any more, and those under way may finish.
 
@@ -69,7 +84,7 @@ def running_server(
         address: ``host:port`` to listen on; port 0 takes a free one.
         limits: what is taken.
         revoked_keys: OpenSSH lines of the keys that are admitted no more, asked at every call.
-        reflection: tell callers the services' descriptors; for development.
+        watch: what can be seen of it; nothing unless given.
 
     Yields:
         The port.
@@ -77,6 +92,8 @@ def running_server(
     Raises:
         EchoFedError: CENTRE_UNREACHABLE where the port is taken.
     """
+    keep_freed_memory()
+    seen = watch or Watch()
     roles = {
         f"/{service.name}/{method}": allowed
         for service in services
@@ -85,7 +102,9 @@ def running_server(
     endless = {f"/{service.name}/{method}" for service in services for method in service.endless}
     server = grpc.server(
         ThreadPoolExecutor(limits.num_calls + _SPARE_THREADS, thread_name_prefix="service"),
-        interceptors=[Gate(roles, limits, endless=endless, revoked_keys=revoked_keys)],
+        interceptors=[
+            Gate(roles, limits, endless=endless, revoked_keys=revoked_keys, metrics=seen.metrics)
+        ],
         maximum_concurrent_rpcs=limits.num_calls + _SPARE_CALLS,
         options=[
             ("grpc.max_receive_message_length", limits.message_bytes),
@@ -99,7 +118,7 @@ def running_server(
     for service in services:
         service.add(service.servicer, server)
         state.set(service.name, health_pb2.HealthCheckResponse.SERVING)
-    if reflection:
+    if seen.reflection:
         _reflect(services, server)
     port = _listen(server, address, credentials)
     with ExitStack() as beside:

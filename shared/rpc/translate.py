@@ -82,6 +82,7 @@ _BARE: Mapping[grpc.StatusCode, tuple[Code, str, str]] = {
 class Refusal:
     """What goes over the wire instead of an answer."""
 
+    code: Code
     status: grpc.StatusCode
     details: str
     trailers: tuple[tuple[str, str | bytes], ...]
@@ -108,6 +109,7 @@ def refusal_of(error: Exception) -> Refusal:
     """What the caller is told of an error, as ``told_of``."""
     told = told_of(error)
     return Refusal(
+        told.code,
         STATUS[told.code],
         told.message[:_LONGEST_TEXT],
         (

@@ -1,6 +1,6 @@
 """What is answered to a question about a clip: masks and contours frame by frame, then numbers."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -11,13 +11,15 @@ from shared.echo.contour import Contour, require_spacing
 from shared.echo.frame import Clip, MillimetresPerPixel
 from shared.echo.measurement import Measurement
 from shared.errors import Code, EchoFedError
-from shared.measurement.cycle import measure_beat
-from shared.measurement.landmarks import contour_of
+from shared.measurement.assess import assess
+from shared.measurement.landmarks import contour_of, epicardium_of
+from shared.measurement.traced import TracedCine
 from shared.segmentation.predict import FIVE_LOOKS, ONE_LOOK, PredictedMask
 from shared.segmentation.segmenter import Segmenter
 
 LOOKS = {1: ONE_LOOK, 5: FIVE_LOOKS}
 _TRACED = ("background", "lv", "myocardium", "la")  # by value, as contours are found on masks
+_NO_CONTOUR = {Code.LANDMARKS_MISSING, Code.CONTOUR_INVALID}
 _PIECE = 8  # frames that are answered together
 _LONGEST = 6.0  # of the sides of a picture in mm, the longer by the shorter
 _LEAST_SPREAD = 1.0  # of a picture's grey values; below there is nothing to see
@@ -30,7 +32,8 @@ class Question:
     Args:
         view: id of the view.
         alias: what the models are called at the host.
-        wants_contours: contours, and of a clip the measurements; needs mm per pixel.
+        wants_contours: contours, and of a clip the measurements (LV mass where masks are wanted
+            too); needs mm per pixel.
         num_looks: moves of the frame over which a mask is the mean, one of ``LOOKS``.
     """
 
@@ -87,12 +90,13 @@ class Measured:
     """The measurements of a clip.
 
     Args:
-        cautions: what speaks against them.
+        measurements: by what an assessment calls them, such as ``EF area-length A4C``.
+        cautions: what speaks against them, by the words of an assessment.
         ed: frame of end diastole, None where the clip holds no beat.
         es: frame of end systole.
     """
 
-    measurements: tuple[Measurement, ...]
+    measurements: dict[str, Measurement]
     cautions: tuple[str, ...] = ()
     ed: int | None = None
     es: int | None = None
@@ -106,21 +110,6 @@ class Unmeasured:
 
 
 Part = ModelName | FrameAnswer | Measured | Unmeasured
-Measure = Callable[[Sequence[Contour | None], str, float | None], Measured]
-"""Contours of every frame, their view and the time between frames in ms -> what they say."""
-
-
-def measure_contours(
-    contours: Sequence[Contour | None], view: str, frame_time_ms: float | None
-) -> Measured:
-    """What the contours of one beat of one view say.
-
-    Raises:
-        EchoFedError: FRAMES_MISSING where the clip holds no beat; VIEWS_UNFIT.
-    """
-    found = measure_beat([[contour for contour in contours if contour is not None]])
-    ed, es = found["EF"].frames
-    return Measured(tuple(found.values()), (), ed, es)
 
 
 def choose_segmenters(
@@ -150,9 +139,7 @@ def choose_segmenters(
     return Segmenters(masks, contours)
 
 
-def answer_clip(
-    segmenters: Segmenters, clip: Clip, question: Question, *, measure: Measure = measure_contours
-) -> Iterator[Part]:
+def answer_clip(segmenters: Segmenters, clip: Clip, question: Question) -> Iterator[Part]:
     """The models, each frame, then the measurements; each as soon as it is there.
 
     Raises:
@@ -161,15 +148,15 @@ def answer_clip(
     chosen = choose_segmenters(segmenters, question, clip.mm_per_pixel)
     expect_picture(clip)
     yield from names_of(chosen)
-    contours = []
+    contours: list[Contour | None] = []
+    walls: dict[int, Contour] = {}
     for answer in segment_frames(chosen, clip, question):
         contours.append(answer.contour)
+        if (wall := _wall_of(answer)) is not None:
+            walls[answer.frame] = wall
         yield answer
     if question.wants_contours:
-        try:
-            yield measure(contours, question.view, clip.frame_time_ms)
-        except EchoFedError as error:  # the contours stand without numbers
-            yield Unmeasured(error)
+        yield _measured(TracedCine(contours, question.view, clip.frame_time_ms, walls))
 
 
 def answer_frames(
@@ -236,6 +223,27 @@ def names_of(chosen: Segmenters) -> Iterator[ModelName]:
             yield ModelName(one.card.id, one.card.weights_sha256)
 
 
+def _measured(cine: TracedCine) -> Measured | Unmeasured:
+    try:
+        found = assess([cine])
+    except EchoFedError as error:  # the contours stand without numbers
+        return Unmeasured(error)
+    (beat,) = found.beats
+    return Measured(found.measurements, found.cautions, beat.ed, beat.es)
+
+
+def _wall_of(answer: FrameAnswer) -> Contour | None:
+    """The outer face of the wall, None where no mask shows a whole one."""
+    if answer.mask is None or answer.contour is None:
+        return None
+    try:
+        return epicardium_of(answer.mask.mask.renamed(_TRACED).labels_HW, answer.contour)
+    except EchoFedError as error:
+        if error.code not in _NO_CONTOUR:
+            raise
+        return None
+
+
 def _expect_no_strip(clip: Clip) -> None:
     """A strip would be a line or two of pixels to a network."""
     _, rows, columns = clip.pixels_THW.shape
@@ -279,7 +287,7 @@ def _traced(mask: PredictedMask, view: str) -> Contour | Code:
     try:
         return contour_of(mask.mask.renamed(_TRACED).labels_HW, mask.mask.mm_per_pixel, view=view)
     except EchoFedError as error:
-        if error.code not in {Code.LANDMARKS_MISSING, Code.CONTOUR_INVALID}:
+        if error.code not in _NO_CONTOUR:
             raise
         return error.code
 

@@ -39,11 +39,7 @@ def messages_of(part: Part) -> Iterator[pb.AnswerPart]:
             if part.mask is not None:
                 yield from (pb.AnswerPart(mask=chunk) for chunk in chunks_of(_packed(part.mask)))
         case Measured():
-            found = [measurement_to(one) for one in part.measurements]
-            told = pb.Measurements(
-                measurements=found, cautions=part.cautions, ed=part.ed, es=part.es
-            )
-            yield pb.AnswerPart(measurements=told)
+            yield pb.AnswerPart(measurements=_measured_to(part))
         case Unmeasured():
             yield pb.AnswerPart(unmeasured=failure_to(part.error))
 
@@ -172,9 +168,22 @@ def status_from(message: pb.JobStatus) -> JobStatus:
     return JobStatus(_STATES[message.state - 1], message.done, message.total, failure)
 
 
+def _measured_to(measured: Measured) -> pb.Measurements:
+    return pb.Measurements(
+        measurements=[measurement_to(one) for one in measured.measurements.values()],
+        keys=list(measured.measurements),
+        cautions=measured.cautions,
+        ed=measured.ed,
+        es=measured.es,
+    )
+
+
 def _measured_from(message: pb.Measurements) -> Measured:
+    if len(message.keys) != len(message.measurements):
+        raise _invalid("does not name each measurement")
+    found = [measurement_from(one) for one in message.measurements]
     return Measured(
-        tuple(measurement_from(one) for one in message.measurements),
+        dict(zip(message.keys, found, strict=True)),
         tuple(message.cautions),
         message.ed if message.HasField("ed") else None,
         message.es if message.HasField("es") else None,

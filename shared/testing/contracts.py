@@ -1,106 +1,41 @@
 """What every service keeps to: a suite that the tests of a service inherit."""
 
 import logging
-import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import grpc
-import psutil
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
-from google.protobuf import message_factory
-from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from shared.errors import Code, EchoFedError
 from shared.rpc.channel import Channel, open_channel
 from shared.rpc.deadline import expect_wanted
-from shared.rpc.gate import Limits
 from shared.rpc.peer import ROLES, Credentials
-from shared.rpc.server import Service, running_server
+from shared.rpc.server import Service
 from shared.rpc.translate import error_of
-
-LIMITS = Limits(
-    message_bytes=64 * 1024,
-    request_bytes=96 * 1024,
-    num_calls=3,
-    num_per_caller=1,
-    longest_s=100.0,
-    drain_s=1.0,
+from shared.testing.hosting import (
+    LIMITS,
+    BadRequest,
+    StandIn,
+    ask,
+    bare_channel,
+    first_role,
+    hosting,
+    read_everything,
+    refusal,
 )
+from shared.testing.rough_callers import RoughCallers
+
 SECRET = "studies/MUELLER^HANS/1.dcm"
-BadRequest = tuple[str, Message, Code]
 
 
-class StandIn:
-    """A servicer whose methods all do the same."""
-
-    def __init__(self, behaviour: Callable[[Any, Any], Any]) -> None:
-        self._behaviour = behaviour
-
-    def __getattr__(self, method: str) -> Callable[[Any, Any], Any]:
-        return self._behaviour
-
-
-@contextmanager
-def hosting(
-    service: Service,
-    passes: Mapping[str, Credentials],
-    *,
-    limits: Limits = LIMITS,
-    revoked_keys: Sequence[str] = (),
-) -> Iterator[str]:
-    """Host one service on loopback and yield its address."""
-    with running_server(
-        [service],
-        passes["server"],
-        address="127.0.0.1:0",
-        limits=limits,
-        revoked_keys=lambda: revoked_keys,
-    ) as port:
-        yield f"127.0.0.1:{port}"
-
-
-def ask(
-    channel: Any,
-    service: Service,
-    method: str,
-    *messages: Message | bytes,
-    timeout: float | None = 10.0,
-) -> list[Any]:
-    """Call a method of any kind and return all that it answers; without messages an empty one."""
-    kind = service.descriptor.methods_by_name[method]
-    kinds = ("stream" if one else "unary" for one in (kind.client_streaming, kind.server_streaming))
-    call = getattr(channel, "_".join(kinds))(
-        f"/{service.name}/{method}",
-        request_serializer=lambda one: one if isinstance(one, bytes) else one.SerializeToString(),
-        response_deserializer=message_factory.GetMessageClass(kind.output_type).FromString,
-    )
-    sent = messages or (b"",)
-    answer = call(iter(sent) if kind.client_streaming else sent[0], timeout=timeout)
-    return list(answer) if kind.server_streaming else [answer]
-
-
-def refusal(channel: Any, service: Service, method: str, *messages: Any, **how: Any) -> Code:
-    """The code by which a call is refused."""
-    with pytest.raises(EchoFedError) as refused:
-        ask(channel, service, method, *messages, **how)
-    return refused.value.code
-
-
-def first_role(service: Service, method: str) -> str:
-    """A role that may call a method."""
-    return min(service.roles[method])
-
-
-class ServiceContract:
+class ServiceContract(RoughCallers):
     """Inherit, and give ``service``, ``bad_requests`` and ``passes`` as fixtures.
 
     ``bad_requests`` names a method, a request and the code that refuses it. ``passes`` are the
@@ -171,7 +106,7 @@ class ServiceContract:
     ) -> None:
         with hosting(service, passes) as address:
             for method in service.roles:
-                with _bare_channel(address, passes[first_role(service, method)]) as inner:
+                with bare_channel(address, passes[first_role(service, method)]) as inner:
                     with pytest.raises(grpc.RpcError) as refused:
                         ask(inner, service, method, timeout=timeout)
                     error = error_of(refused.value)
@@ -214,28 +149,12 @@ class ServiceContract:
     def test_a_damaged_message_is_refused(
         self, service: Service, passes: Mapping[str, Credentials]
     ) -> None:
-        reads_all = replace(service, servicer=StandIn(_read_everything))
+        reads_all = replace(service, servicer=StandIn(read_everything))
         with hosting(reads_all, passes) as address:
             for method in service.roles:
                 with open_channel(address, passes[first_role(service, method)]) as channel:
                     code = refusal(channel, service, method, b"\xff" * 40)
                 assert code is Code.WIRE_INVALID
-
-    @pytest.mark.slow
-    def test_random_bytes_bring_nothing_down(
-        self, service: Service, passes: Mapping[str, Credentials], seed: int
-    ) -> None:
-        generator, process, held = random.Random(seed), psutil.Process(), 0
-        reads_all = replace(service, servicer=StandIn(_read_everything))
-        with hosting(reads_all, passes) as address:
-            for method in service.roles:
-                with open_channel(address, passes[first_role(service, method)]) as channel:
-                    for place in range(2000):
-                        message = generator.randbytes(generator.choice((0, 1, 3, 20, 300)))
-                        code = refusal(channel, service, method, message)
-                        assert code in (Code.WIRE_INVALID, Code.NOTHING_TO_DO)
-                        held = process.memory_info().rss if place == 500 else held
-                assert process.memory_info().rss < 1.05 * held
 
     def test_every_error_arrives_as_it_was_raised(
         self, service: Service, passes: Mapping[str, Credentials]
@@ -267,7 +186,7 @@ class ServiceContract:
         stumbling = replace(service, servicer=StandIn(stumble))
         with caplog.at_level(logging.ERROR), hosting(stumbling, passes) as address:
             for method in service.roles:
-                with _bare_channel(address, passes[first_role(service, method)]) as inner:
+                with bare_channel(address, passes[first_role(service, method)]) as inner:
                     with pytest.raises(grpc.RpcError) as refused:
                         ask(inner, service, method)
                     call = refused.value
@@ -302,26 +221,6 @@ class ServiceContract:
             first.join(5.0)
             assert codes == [Code.NOTHING_TO_DO]
             assert refusal(channel, service, method) is Code.NOTHING_TO_DO
-
-
-def _read_everything(incoming: Any, _: Any) -> Any:
-    if not isinstance(incoming, Message):
-        list(incoming)
-    raise EchoFedError(Code.NOTHING_TO_DO, "read")
-
-
-@contextmanager
-def _bare_channel(address: str, credentials: Credentials) -> Iterator[Any]:
-    """A channel that sets no deadline and translates nothing."""
-    secured = grpc.ssl_channel_credentials(
-        *(_bytes(path) for path in (credentials.ca, credentials.key, credentials.certificate))
-    )
-    with grpc.secure_channel(address, secured) as channel:
-        yield channel
-
-
-def _bytes(path: Path) -> bytes:
-    return path.read_bytes()
 
 
 def _key_of(credentials: Credentials) -> str:

@@ -24,6 +24,7 @@ _COUNTS = (
     ("splits", "split"),
     ("labels", "label"),
     ("views", "view"),
+    ("annotations", "structures"),
     ("picture_sizes", "rows x columns"),
     ("sectors", "sector"),
     ("fan_shapes", "fan"),

@@ -34,6 +34,13 @@ def ingest(
         str | None,
         typer.Option(help="Public set (camus, tmed2, ...): brings labels, views and licence."),
     ] = None,
+    masks: Annotated[
+        Path | None,
+        typer.Option(help="Folder of label maps named as the pictures: .npz, .png, .nii.gz, .mhd."),
+    ] = None,
+    structures: Annotated[
+        str, typer.Option(help="What their values mean: background,lv,... (.npz may say it).")
+    ] = "",
     purpose: Annotated[str, typer.Option(help="What the dataset may be used for, in words.")] = "",
     licence: Annotated[str, typer.Option(help="Terms of the data.")] = "",
     config: ConfigOption = Path(CONFIG_FILE),
@@ -55,6 +62,8 @@ def ingest(
         purpose=purpose,
         licence=licence,
         layout=layout,
+        masks=masks,
+        structures=tuple(name.strip() for name in structures.split(",")) if structures else (),
     )
     report = run_ingest(
         folder,

@@ -18,6 +18,7 @@ def serve(
     as_json: JsonOption = False,
 ) -> None:
     """Host services until Ctrl-C or SIGTERM; calls under way may finish."""
+    from shared.rpc.metrics import metrics_address
     from shared.rpc.server import stop_signals
     from site_client.hosting import ensure_hospital, running_services
 
@@ -31,6 +32,9 @@ def serve(
     ):
         document = {"address": f"{settings.host}:{port}", "services": names}
         text = f"{', '.join(names)} at {document['address']}"
+        if settings.metrics_port:
+            document["metrics"] = metrics_address(settings.metrics_port)
+            text += f", metrics at {document['metrics']}"
         sys.stdout.write((json.dumps(document) if as_json else text) + "\n")
         sys.stdout.flush()
         stop.wait()

@@ -51,6 +51,7 @@ def _dataset(store: SiteStore, name: str) -> dict[str, Any]:
         "labels": len(manifest.labels),
         "patients": manifest.num_patients(),
         "clips": len(manifest.clips),
+        "annotated": sum(bool(clip.structures) for clip in manifest.clips),
         "frames": sum(clip.num_frames for clip in manifest.clips),
         "kept_pixels": manifest.kept_pixels,
     }

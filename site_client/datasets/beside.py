@@ -25,12 +25,15 @@ class RawLabels:
         structures: name of each value, empty where the file does not say.
         frames: of the clip that they are of, None where the file does not say.
         landmarks_xy_px_F32: as in ``Annotation``.
+        leaves_out_frames: whether a map without any structure may stand for a frame that nobody
+            looked at; it counts as such unless all are like that.
     """
 
     labels_FHW: NDArray[np.generic]
     structures: tuple[str, ...] = ()
     frames: tuple[int, ...] | None = None
     landmarks_xy_px_F32: NDArray[np.float64] | None = None
+    leaves_out_frames: bool = False
 
 
 LabelReader = Callable[[Path], RawLabels]
@@ -84,8 +87,7 @@ def place_labels(
         raw: as read.
         size_THW: of the clip.
         first: frame of the clip that the first map is of; None where the file says it, or has a
-            map for each frame. Of these a map without any structure counts as not made, unless
-            all are.
+            map for each frame.
 
     Raises:
         EchoFedError: DATA_UNREADABLE for another size, a frame that is not there, or values that
@@ -104,8 +106,8 @@ def place_labels(
     elif raw.frames is not None:
         frames = raw.frames
     elif num == size_THW[0]:
-        made = np.flatnonzero(labels_FHW.any(axis=(1, 2)))
-        frames = tuple(made.tolist() if len(made) else range(num))
+        made = np.flatnonzero(labels_FHW.any(axis=(1, 2))) if raw.leaves_out_frames else ()
+        frames = tuple(map(int, made)) if len(made) else tuple(range(num))
         labels_FHW = labels_FHW[list(frames)]
     else:
         raise unreadable(f"has an annotation of {num} frames, its picture has {size_THW[0]}")
@@ -115,7 +117,8 @@ def place_labels(
 
 
 def _whole_numbers(labels_FHW: NDArray[np.generic]) -> NDArray[np.uint8]:
-    values = labels_FHW.astype(np.uint8)
+    with np.errstate(invalid="ignore"):  # not a number stays none, and is refused as such
+        values = labels_FHW.astype(np.uint8)
     if labels_FHW.dtype.kind not in "biuf" or not np.array_equal(values, labels_FHW):
         raise unreadable("has an annotation whose values are not whole numbers up to 255")
     return values

@@ -10,6 +10,7 @@ from shared.echo.manifest import SPLITS, Split
 from shared.echo.ontology import LabelMap, load_ontology
 from shared.errors import Code, EchoFedError
 from site_client.datasets import SOURCES
+from site_client.datasets.annotations.folder import find_masks
 from site_client.datasets.beside import Beside
 from site_client.datasets.dicom import instance_of
 from site_client.datasets.label_map import SiteMap, read_site_map, views_of_labels
@@ -73,6 +74,27 @@ def list_labelled(
     )
     rows, num_lost = _by_file(table, folder, source)
     return Listing(rows, views, source, licence, num_lost=num_lost, site_map=site_map)
+
+
+def with_masks(listing: Listing, folder: Path, masks: Path, structures: tuple[str, ...]) -> Listing:
+    """A site's own listing with its own masks.
+
+    Raises:
+        EchoFedError: CONFIG_MISSING, CONFIG_INVALID for masks among the pictures, and as
+            ``find_masks`` does.
+    """
+    if not masks.is_dir():
+        raise EchoFedError(Code.CONFIG_MISSING, "the folder of masks does not exist", "check it")
+    if masks.resolve().is_relative_to(folder.resolve()):
+        raise EchoFedError(
+            Code.CONFIG_INVALID,
+            "the masks lie in the folder that is ingested and could be taken for pictures",
+            "ingest the folder of the pictures alone, with the masks beside it",
+        )
+    beside = find_masks(
+        names_below(folder), names_below(masks), folder=masks, structures=structures
+    )
+    return replace(listing, beside=beside)
 
 
 def list_published(

@@ -5,9 +5,11 @@ import os
 import signal
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -194,6 +196,8 @@ def test_an_unknown_service_is_named(centre: Centre) -> None:
 def test_the_command_serves_until_sigterm(config: Path, centre: Centre, site: Credentials) -> None:
     serve_fusion(centre, "north")
     fetched: list[bytes] = []
+    counted: list[str] = []
+    metrics = f"http://127.0.0.1:{free_port()}/metrics"
 
     def fetch_and_stop() -> None:
         try:
@@ -206,6 +210,8 @@ def test_the_command_serves_until_sigterm(config: Path, centre: Centre, site: Cr
                         fetched.append(model.weights)
                     except EchoFedError:  # not up yet
                         time.sleep(0.1)
+            with urllib.request.urlopen(metrics, timeout=10) as page:
+                counted.extend(page.read().decode().splitlines())
         finally:
             os.kill(os.getpid(), signal.SIGTERM)
 
@@ -213,10 +219,16 @@ def test_the_command_serves_until_sigterm(config: Path, centre: Centre, site: Cr
     caller = threading.Thread(target=fetch_and_stop)
     caller.start()
     words = ["serve", "--services", "models", "--json", "--config", str(config)]
+    words += ["--set", f"services.metrics_port={urlsplit(metrics).port}"]
     result = CliRunner().invoke(build_app(), words)
     caller.join(5.0)
     signal.signal(signal.SIGTERM, before)
     assert result.exit_code == 0, result.output
     port = centre.settings.services.port
-    assert json.loads(result.stdout) == {"address": f"127.0.0.1:{port}", "services": ["models"]}
+    assert json.loads(result.stdout) == {
+        "address": f"127.0.0.1:{port}",
+        "services": ["models"],
+        "metrics": metrics,
+    }
     assert fetched == [b"north"]
+    assert any(line.startswith("echofed_sent_bytes_total") for line in counted)

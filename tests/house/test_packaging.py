@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from shared.errors import Code
+from shared.rpc.translate import STATUS
 
 ROOT = Path(__file__).parents[2]
 
@@ -20,6 +21,12 @@ def test_the_package_is_ours_alone(name: str) -> None:
 def test_every_error_code_has_a_row_in_the_readme() -> None:
     rows = dict(re.findall(r"^\| (\d+) \| `([A-Z_]+)` \|", (ROOT / "README.md").read_text(), re.M))
     assert rows == {str(int(code)): code.name for code in Code}
+
+
+def test_the_readme_has_the_status_of_every_code() -> None:
+    found = re.findall(r"^\| `([A-Z_]+)` \| ([\d, ]+) \|$", (ROOT / "README.md").read_text(), re.M)
+    rows = {int(code): status for status, codes in found for code in codes.split(", ")}
+    assert rows == {int(code): status.name for code, status in STATUS.items()}
 
 
 def test_tests_have_no_packages_so_that_they_cannot_shadow_ours() -> None:

@@ -95,11 +95,34 @@ def test_the_sheet_tells_what_the_dataset_holds(striped_site: StripedSite) -> No
     assert sheet["possible_shortcuts"] == []
 
 
+def test_the_sheet_tells_which_structures_are_annotated(striped_site: StripedSite) -> None:
+    store = striped_site({"4CH": ("A4C",)})
+    manifest = store.manifest("demo")
+    patients = sorted({clip.patient for clip in manifest.clips})[:5]
+    some = [
+        replace(clip, structures=("background", "lv", "la")) if clip.patient in patients else clip
+        for clip in manifest.clips
+    ]
+    annotated = replace(manifest, clips=tuple(some))
+    sheet = describe(annotated, read_acquisitions(store, manifest, silent), minimum=2)
+    assert {name: row["patients"] for name, row in sheet["annotations"].items()} == {
+        "lv, la": 5, "": 7,
+    }  # fmt: skip
+
+
 def test_a_dataset_of_few_patients_tells_no_count_at_all(striped_site: StripedSite) -> None:
     store = striped_site(num_patients=4)
     manifest = store.manifest("demo")
     sheet = describe(manifest, read_acquisitions(store, manifest, silent), minimum=5)
-    for kind in ("splits", "labels", "views", "picture_sizes", "sectors", "fan_shapes"):
+    for kind in (
+        "splits",
+        "labels",
+        "views",
+        "annotations",
+        "picture_sizes",
+        "sectors",
+        "fan_shapes",
+    ):
         assert all(row["clips"] is None or row["clips"] == 0 for row in sheet[kind].values())
     assert sheet["total"] == {"patients": "<5", "clips": None, "frames": None}
     assert sheet["labels_not_judged"] == ["2CH", "4CH"]

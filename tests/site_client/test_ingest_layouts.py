@@ -110,6 +110,10 @@ def test_small_videos_in_a_fan_become_clips_with_published_splits(
     videos.mkdir(parents=True)
     lines = [f"0X{seed},60,{split}" for seed, split in enumerate(("TRAIN", "VAL", "TEST"))]
     (videos.parent / "FileList.csv").write_text("\n".join(["FileName,EF,Split", *lines]))
+    chords = ("56,20,56,80", "40,30,72,30", "36,50,76,50", "40,80,72,80")
+    traced = [f"0X2.avi,{chord},{frame}" for frame in (4, 1) for chord in chords]
+    table = "\n".join(["FileName,X1,Y1,X2,Y2,Frame", *traced])
+    (videos.parent / "VolumeTracings.csv").write_text(table)
     for seed in range(3):
         write_video(videos / f"0X{seed}.avi", seed)
     report = run(store, videos.parent, layout="echonet_dynamic")
@@ -119,6 +123,13 @@ def test_small_videos_in_a_fan_become_clips_with_published_splits(
     assert clip.frame_time_ms == pytest.approx(20.0)
     assert clip.fan is not None
     assert len(clip.pixels_THW) == 6
+    (outlined,) = (clip for clip in report.manifest.clips if clip.structures)
+    annotation = store.clip("demo", outlined).annotation
+    assert outlined.split == "test"
+    assert annotation is not None
+    assert annotation.frames == (1, 4)
+    assert annotation.labels_FHW[0, 50, 36:77].all()
+    assert annotation.labels_FHW.sum() < 2 * 41 * 51
 
 
 def write_pictures(folder: Path, num_files: int) -> Path:

@@ -6,6 +6,7 @@ from site_client.datasets.beside import LabelReader
 LABEL_READERS: Registry[LabelReader] = Registry(
     "kind of label maps",
     {
+        "npz": "site_client.datasets.annotations.npz:read",
         "png": "site_client.datasets.annotations.png:read",
         "nifti": "site_client.datasets.annotations.nifti:read",
         "mhd": "site_client.datasets.annotations.mhd:read",

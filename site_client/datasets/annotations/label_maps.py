@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from shared.echo.annotation import Annotation
+from shared.errors import Code, EchoFedError
 from site_client.datasets.annotations import LABEL_READERS
 from site_client.datasets.beside import place_labels
 
@@ -29,7 +30,7 @@ class LabelMaps:
     Args:
         kind: name of the reader.
         files: of different frames.
-        structures: name of each value, background first; a file that names them itself is believed.
+        structures: name of each value, background first; empty where the files say it.
     """
 
     kind: str
@@ -55,10 +56,17 @@ class LabelMaps:
             place_labels(raw, size_THW, first=file.first)
             for raw, file in zip(raws, self.files, strict=True)
         ]
+        if raws[0].structures and self.structures not in ((), raws[0].structures):
+            raise EchoFedError(
+                Code.LABEL_MAP_INVALID,
+                f"an annotation names the structures {raws[0].structures}, not {self.structures}",
+                "leave --structures out where the files name them",
+            )
         frames = np.array([frame for numbers, _ in placed for frame in numbers])
         order = np.argsort(frames, kind="stable")
         return Annotation(
             tuple(frames[order].tolist()),
             np.concatenate([labels_FHW for _, labels_FHW in placed])[order],
             raws[0].structures or self.structures,
+            raws[0].landmarks_xy_px_F32 if len(raws) == 1 else None,
         )

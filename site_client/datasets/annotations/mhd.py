@@ -12,4 +12,4 @@ def read(path: Path) -> RawLabels:
     Raises:
         EchoFedError: DATA_UNREADABLE.
     """
-    return RawLabels(read_values(collect(path)))
+    return RawLabels(read_values(collect(path)), leaves_out_frames=True)

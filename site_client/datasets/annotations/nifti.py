@@ -13,4 +13,4 @@ def read(path: Path) -> RawLabels:
     Raises:
         EchoFedError: DATA_UNREADABLE.
     """
-    return RawLabels(read_values(read_bytes(path)))
+    return RawLabels(read_values(read_bytes(path)), leaves_out_frames=True)

@@ -1,11 +1,14 @@
 """EchoNet-Dynamic: 10,030 apical four-chamber videos of 112 by 112 (Ouyang et al., Nature 2020).
 
 ``Videos/NAME.avi`` and ``FileList.csv`` with FileName (without suffix) and Split (TRAIN, VAL,
-TEST). One video a patient, so each is a patient of its own.
+TEST). One video a patient, so each is a patient of its own. ``VolumeTracings.csv`` outlines the
+left ventricle in two frames of nearly every video.
 """
 
 from pathlib import Path, PurePosixPath
 
+from site_client.datasets.annotations.tracings import Tracings, read_tracings
+from site_client.datasets.beside import Beside
 from site_client.datasets.labels import LabelRow, split_named
 from site_client.datasets.listing import Listing, list_published, names_below, read_table
 
@@ -26,6 +29,19 @@ def find(folder: Path) -> Listing:
         for name in names
         if (path := PurePosixPath(name)).suffix == ".avi" and path.stem in splits
     }
+    traced = _tracings(folder, names)
+    beside = {
+        name: Beside(traced[stem]) for name in rows if (stem := PurePosixPath(name).stem) in traced
+    }
     return list_published(
-        "echonet_dynamic", rows, {"A4C": ["A4C"]}, source="cropped-video", licence=_LICENCE
-    )
+        "echonet_dynamic", rows, {"A4C": ["A4C"]}, source="cropped-video", licence=_LICENCE,
+        beside=beside,
+    )  # fmt: skip
+
+
+def _tracings(folder: Path, names: list[str]) -> dict[str, Tracings]:
+    traced: dict[str, Tracings] = {}
+    for table in names:
+        if PurePosixPath(table).name == "VolumeTracings.csv":
+            traced |= read_tracings(folder / table)
+    return traced

@@ -29,8 +29,8 @@ from shared.pb import models_pb2_grpc as stubs
 from shared.rpc.channel import open_channel
 from shared.rpc.gate import Limits
 from shared.rpc.peer import Credentials, expect_admitted, peer_of
-from shared.rpc.server import Service, running_server, stop_signals
-from shared.testing.contracts import StandIn, ask, hosting, refusal
+from shared.rpc.server import Service, Watch, running_server, stop_signals
+from shared.testing.hosting import StandIn, ask, hosting, refusal
 
 NAME = "echofed.v1.ModelService"
 
@@ -173,7 +173,7 @@ def test_reflection_is_there_only_where_it_was_asked_for(
             address="127.0.0.1:0",
             limits=Limits(),
             revoked_keys=tuple,
-            reflection=on,
+            watch=Watch(reflection=on),
         ) as port,
         open_channel(f"127.0.0.1:{port}", passes["site"]) as channel,
     ):

@@ -37,8 +37,8 @@ ASKED = Question("A4C", wants_masks=True)
 
 
 def frames_of(segmenters: Segmenters, clip: Clip, question: Question = ASKED) -> list[FrameAnswer]:
-    parts = answer_clip(segmenters, clip, question)
-    return [part for part in parts if isinstance(part, FrameAnswer)]
+    chosen = choose_segmenters(segmenters, question, clip.mm_per_pixel)
+    return list(segment_frames(chosen, clip, question))
 
 
 def area(answer: FrameAnswer) -> float:
@@ -68,7 +68,7 @@ def test_contours_of_masks_enclose_the_cavity() -> None:
 def test_the_ejection_fraction_is_that_of_the_cavity() -> None:
     *_, told = answer_clip(MASKS, beating_clip(12), ASKED)
     assert isinstance(told, Measured)
-    (ef,) = (one for one in told.measurements if one.name == "EF")
+    ef = told.measurements["EF"]
     assert ef.value == pytest.approx(EF, abs=2.5)
     assert ef.frames == (told.ed, told.es) == (0, 6)
 
@@ -83,6 +83,7 @@ def test_each_frame_is_answered_as_it_is_alone() -> None:
         assert one.contour is not None
         assert other.contour is not None
         assert np.array_equal(one.contour.points_xy_mm, other.contour.points_xy_mm)
+        assert one.contour.frame == other.contour.frame == one.frame
         assert one.mask is not None
         assert other.mask is not None
         assert np.array_equal(one.mask.mask.labels_HW, other.mask.mask.labels_HW)
@@ -113,11 +114,30 @@ def test_a_frame_without_cavity_says_why_and_keeps_its_mask() -> None:
     assert answer.mask is not None
 
 
-def test_a_clip_without_a_beat_has_contours_and_a_reason() -> None:
-    *frames, last = answer_clip(MASKS, beating_clip(1), Question("A4C"))
-    assert isinstance(last, Unmeasured)
-    assert last.error.code is Code.FRAMES_MISSING
-    assert len(frames) == 2
+def test_the_mass_is_measured_where_masks_are_asked_for() -> None:
+    with_masks, without = (
+        [*answer_clip(MASKS, beating_clip(12), Question("A4C", wants_masks=wants))][-1]
+        for wants in (True, False)
+    )
+    assert isinstance(with_masks, Measured)
+    assert isinstance(without, Measured)
+    assert with_masks.measurements.keys() - without.measurements.keys() == {"LV mass"}
+
+
+def test_a_single_frame_is_a_still() -> None:
+    *_, told = answer_clip(MASKS, beating_clip(1), ASKED)
+    assert isinstance(told, Measured)
+    assert (told.ed, told.es, "still" in told.cautions) == (None, None, True)
+    assert "EF" not in told.measurements
+
+
+def test_a_clip_without_contours_says_why_nothing_is_measured() -> None:
+    clip = beating_clip(2)
+    bare = replace(clip, pixels_THW=np.where(clip.pixels_THW == 80, 0, clip.pixels_THW))
+    *frames, told = answer_clip(MASKS, bare, ASKED)
+    assert isinstance(told, Unmeasured)
+    assert told.error.code is Code.LANDMARKS_MISSING
+    assert len(frames) == 3
 
 
 def test_the_contour_network_is_asked_where_it_knows_the_view_and_its_covariance_is_told() -> None:

@@ -38,6 +38,9 @@ MEASURED = Measurement(
 )  # fmt: skip
 
 
+BOTH = {"EF": MEASURED, "EF area-length A4C": replace(MEASURED, method="area-length")}
+
+
 def mask(size_HW: tuple[int, int]) -> PredictedMask:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, size_HW).astype(np.uint8)
@@ -103,16 +106,18 @@ def test_an_answer_arrives_in_order() -> None:
         ModelName("north-unet-0", "ab" * 32),
         FrameAnswer(0, contour),
         FrameAnswer(1, None, Code.LANDMARKS_MISSING),
-        Measured((MEASURED, MEASURED), ("single_plane",), 0, 9),
+        Measured(BOTH, ("single_plane",), 0, 9),
         Unmeasured(failure),
     )
-    assert sent(Measured((), (), None, None)) == [Measured(())]
+    assert sent(Measured({})) == [Measured({})]
     assert model == ModelName("north-unet-0", "ab" * 32)
     assert isinstance(first, FrameAnswer)
     same_contour(first.contour, contour)
     assert isinstance(second, FrameAnswer)
     assert (second.frame, second.contour, second.missing) == (1, None, Code.LANDMARKS_MISSING)
-    assert numbers == Measured((MEASURED, MEASURED), ("single_plane",), 0, 9)
+    assert isinstance(numbers, Measured)
+    assert numbers == Measured(BOTH, ("single_plane",), 0, 9)
+    assert list(numbers.measurements) == list(BOTH)
     assert isinstance(none, Unmeasured)
     assert str(none.error) == str(failure)
 
@@ -137,6 +142,7 @@ def damaged(what: str) -> list[pb.AnswerPart]:
             tensor_to(np.zeros((9, 2), np.float32))
         ),
         "nothing": lambda: first.Clear(),
+        "unnamed": lambda: first.measurements.measurements.append(measurement_to(MEASURED)),
         "structure": lambda: first.frame.structures.pop(),
     }
     changes[what]()
@@ -148,6 +154,7 @@ def damaged(what: str) -> list[pb.AnswerPart]:
     [
         *((what, Code.WIRE_INVALID) for what in ("cut", "swapped", "changed", "shape", "huge")),
         *((what, Code.WIRE_INVALID) for what in ("small", "float32", "nothing")),
+        ("unnamed", Code.WIRE_INVALID),
         ("structure", Code.LABEL_UNMAPPED),
     ],
 )

@@ -88,6 +88,13 @@ def test_live_frames_arrive_one_by_one_with_the_scale_of_the_first() -> None:
         assert one.mm_per_pixel == (0.3, 0.4)
 
 
+def test_live_frames_are_asked_about_once() -> None:
+    first = first_frame_to(Frame(clip().pixels_THW[0], None, ""), ASKED)
+    _, clips = frames_from(iter([first, first]))
+    next(clips)
+    assert refused(lambda: next(clips)) is Code.WIRE_INVALID
+
+
 def spoilt(change: Callable[[pb.ClipPart], object]) -> Code:
     first, *rest = parts_of(clip(3, 700, 800), ASKED)
     change(first)

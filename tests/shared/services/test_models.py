@@ -1,7 +1,7 @@
 """The model service sends what the store has under an alias now, whole or not at all."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from shared.errors import Code, EchoFedError
 from shared.files import sha256_hex
 from shared.pb import models_pb2 as pb
 from shared.rpc.authority import Authority, sign_model_card
-from shared.rpc.channel import open_channel
+from shared.rpc.channel import Channel, open_channel
 from shared.rpc.codec import CHUNK_BYTES
 from shared.rpc.peer import Credentials, Peer
 from shared.rpc.server import Service
@@ -21,7 +21,9 @@ from shared.services.host import Host
 from shared.services.models import FetchedModel, fetch_model
 from shared.services.store import StoredModel
 from shared.signature import expect_signed
-from shared.testing.contracts import BadRequest, ServiceContract, hosting
+from shared.testing.contracts import ServiceContract
+from shared.testing.hosting import BadRequest, hosting
+from shared.testing.memory import expect_steady_memory
 
 WEIGHTS = np.random.default_rng(0).bytes(2 * CHUNK_BYTES + 17)
 
@@ -139,3 +141,20 @@ def test_a_card_that_the_centre_did_not_sign_is_refused(
     store.put("serving", b"weights")
     with hosting(service, passes) as address:
         assert refused(address, passes["site"]) is Code.SIGNATURE_INVALID
+
+
+@pytest.mark.slow
+def test_ten_thousand_fetches_take_no_memory(
+    store: FolderStore, service: Service, passes: Mapping[str, Credentials]
+) -> None:
+    store.put("serving", WEIGHTS[:10_000])
+
+    def fetches(channel: Channel) -> Iterator[None]:
+        ca_pem = passes["site"].ca.read_bytes()
+        for _ in range(10_000):
+            fetch_model(channel, "serving", ca_pem=ca_pem, limit_bytes=10_000)
+            store.callers.clear()
+            yield
+
+    with hosting(service, passes) as address, open_channel(address, passes["site"]) as channel:
+        expect_steady_memory(fetches(channel), first=1000)

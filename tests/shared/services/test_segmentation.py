@@ -55,7 +55,8 @@ from shared.testing.beating import (
     reading_masks,
     reading_segmenters,
 )
-from shared.testing.contracts import BadRequest, ServiceContract, ask, hosting
+from shared.testing.contracts import ServiceContract
+from shared.testing.hosting import BadRequest, ask, hosting
 
 ROOMY = Limits(num_calls=6, num_per_caller=4, longest_s=100.0, drain_s=5.0)
 ASKED = Question("A4C", wants_masks=True)
