@@ -21,6 +21,7 @@ COMMANDS: Registry[Callable[..., None]] = Registry(
         "status": "site_client.commands.status:status",
         "federate": "site_client.commands.federate:federate",
         "fetch-model": "site_client.commands.fetch_model:fetch_model",
+        "serve": "site_client.commands.serve:serve",
         "export": "site_client.commands.export:export",
         "forget": "site_client.commands.forget:forget",
         "withdraw": "site_client.commands.withdraw:withdraw",
