@@ -54,8 +54,11 @@ def segment(
     ] = None,
     looks: Annotated[int, typer.Option(help="5 averages masks over five moves of each frame.")] = 1,
     at: Annotated[
-        Literal["here", "centre"],
-        typer.Option(help="centre sends pixels out, if policy.yaml allows it."),
+        Literal["here", "site", "centre"],
+        typer.Option(
+            help="site asks what echofed-site serve hosts; centre sends pixels out, if policy.yaml "
+            "allows it."
+        ),
     ] = "here",
     config: ConfigOption = Path(CONFIG_FILE),
     overrides: SetOption = None,
@@ -129,9 +132,8 @@ def _open(
 
 
 def _asker(site: Site, segmenters: Sequence[str], at: str) -> "Ask":
-    """Who answers: networks in this process, or the centre's service."""
-    from site_client.egress import open_egress
-    from site_client.segment.away import segment_at_centre
+    """Who answers: networks in this process, the site's service, or the centre's."""
+    from site_client.segment.away import segment_at_site
     from site_client.segment.models import open_segmenters
     from site_client.segment.run import segment_here
 
@@ -141,23 +143,29 @@ def _asker(site: Site, segmenters: Sequence[str], at: str) -> "Ask":
     if segmenters:
         raise EchoFedError(
             Code.CONFIG_INVALID,
-            "a segmenter of this site is named, and the centre uses its own",
-            "leave out --segmenter, or --at centre",
+            "a segmenter is named, and a service answers by the aliases of its house",
+            "leave out --segmenter, or --at",
         )
-    if settings.centre is None:
+    if at == "site":
+        return partial(segment_at_site, site.store, settings.services)
+    return _centre(site)
+
+
+def _centre(site: Site) -> "Ask":
+    from site_client.egress import open_egress
+    from site_client.segment.away import segment_at_centre
+
+    centre, ledger = site.settings.centre, Ledger(site.store.ledger_path)
+    if centre is None:
         raise EchoFedError(
             Code.CONFIG_INVALID,
             "this site belongs to no federation, so no centre segments for it",
             "leave out --at centre",
         )
     egress = open_egress(
-        site.policy_path,
-        Ledger(site.store.ledger_path),
-        site=settings.site,
-        recipient=settings.centre.federation,
+        site.policy_path, ledger, site=site.settings.site, recipient=centre.federation
     )
-    now = datetime.now(UTC)
-    return partial(segment_at_centre, site.store, settings.centre, egress, now=now)
+    return partial(segment_at_centre, site.store, centre, egress, now=datetime.now(UTC))
 
 
 def _answers(

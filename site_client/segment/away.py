@@ -1,4 +1,4 @@
-"""Segmentation at the centre: pixels leave by the one door, after policy and ledger."""
+"""Segmentation elsewhere: at the hospital's own service, or at the centre by the one door out."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -8,7 +8,8 @@ from shared.segmentation.answer import Part, Question
 from shared.services.remote_segmentation import segment_remotely
 from site_client.connection import open_services
 from site_client.egress import Egress
-from site_client.settings import CentreSettings
+from site_client.hosting import open_own_services
+from site_client.settings import CentreSettings, ServicesSettings
 from site_client.store import SiteStore
 
 SERVICE = "segmentation"
@@ -42,4 +43,16 @@ def segment_at_centre(
     egress.expect_service(SERVICE, clip)
     with open_services(store, centre, now=now, deadline_s=_DEADLINE_S) as channel:
         egress.release_pixels(SERVICE, clip)
+        yield from segment_remotely(channel, clip, question)
+
+
+def segment_at_site(
+    store: SiteStore, settings: ServicesSettings, clip: Clip, question: Question
+) -> Iterator[Part]:
+    """The models and each frame, by the service that this site hosts; nothing leaves the hospital.
+
+    Raises:
+        EchoFedError: as ``open_own_services``; what the service refuses by.
+    """
+    with open_own_services(store, settings, deadline_s=_DEADLINE_S) as channel:
         yield from segment_remotely(channel, clip, question)
