@@ -1,7 +1,7 @@
 """``echofed-site segment``: outlines, volumes and what else a cine or two show of the heart."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -140,14 +140,16 @@ def _asker(site: Site, segmenters: Sequence[str], at: str) -> "Ask":
     settings = site.settings
     if at == "here":
         return partial(segment_here, open_segmenters(site.store, segmenters, site=settings.site))
-    if segmenters:
+    if segmenters and (at == "centre" or len(segmenters) > 1):
         raise EchoFedError(
             Code.CONFIG_INVALID,
-            "a segmenter is named, and a service answers by the aliases of its house",
-            "leave out --segmenter, or --at",
+            f"{len(segmenters)} segmenters are named, and a service answers by its aliases",
+            "name one alias or id at the site's own service, none at the centre's",
         )
     if at == "site":
-        return partial(segment_at_site, site.store, settings.services)
+        named = {"alias": segmenters[0]} if segmenters else {}
+        ask = partial(segment_at_site, site.store, settings.services)
+        return lambda clip, question: ask(clip, replace(question, **named))
     return _centre(site)
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aggregator.authority import create_authority, ensure_server_certificate
 from aggregator.centre import open_centre
 from aggregator.enrolment import approve, invite
 from shared.echo.frame import Clip
 from shared.errors import Code, EchoFedError
 from shared.files import sha256_hex
 from shared.ledger import Ledger
+from shared.rpc.authority import create_authority, ensure_server_certificate
 from shared.rpc.deadline import Call
 from shared.rpc.gate import Limits
 from shared.rpc.peer import Credentials, Peer
