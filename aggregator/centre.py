@@ -6,12 +6,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from aggregator.authority import Authority
 from aggregator.feature_bank import FeatureBank
 from aggregator.settings import AggregatorSettings
 from aggregator.state import State, open_state
 from shared.errors import Code, EchoFedError
 from shared.ledger import Ledger
+from shared.rpc.authority import Authority
 from shared.settings import load_settings
 
 

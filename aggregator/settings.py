@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from shared.echo.expert import FusionVariant
+from shared.rpc.settings import WorkerSettings
 from shared.settings import Settings
 
 Positive = Annotated[int, Field(gt=0)]
@@ -115,6 +116,7 @@ class ServicesSettings(Settings):
     """Calls of one caller under way at once."""
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
     """Loopback port on which Prometheus finds counts of the calls; 0 shows none."""
+    worker: WorkerSettings = WorkerSettings()
 
 
 class StoreSettings(Settings):
