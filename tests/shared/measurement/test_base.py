@@ -45,6 +45,14 @@ def test_a_base_that_is_short_now_and_then_is_made_whole(turn_rad: float) -> Non
     np.testing.assert_allclose(areas, [c.area_mm2 for c in jumps], rtol=0.005)
 
 
+def test_a_base_that_is_short_in_every_other_frame_is_one_of_the_two() -> None:
+    """The median of as many on both sides lies between them, far from all."""
+    whole = [contour for contour in _beat() if contour]
+    found = steady_base([_walled(c) if place % 2 else c for place, c in enumerate(whole)])
+    lengths = np.array([c.length_mm if c else np.nan for c in found])
+    assert np.ptp(lengths / [c.length_mm for c in whole]) < 0.015
+
+
 def test_landmarks_keep_their_base_and_gaps_stay_gaps() -> None:
     whole = [contour for contour in _beat() if contour]
     jumps = [_walled(c) if place == 5 else c for place, c in enumerate(whole)]
