@@ -78,12 +78,17 @@ class AnnotatedMaterial:
 def plain_annotated(
     frames: AnnotatedFrames, outlines: Outlines | None, batch_size: int
 ) -> Iterator[AnnotatedBatch]:
-    """All frames in order, z-scored and nothing else."""
+    """All frames once, z-scored and nothing else, those of one size together.
+
+    So nothing lies beyond a picture's edge, as in prediction; there a network may say anything.
+    """
     still = WarpReach(0.0, 0.0, 0.0, 0.0, 0.0)
-    for begin in range(0, len(frames), batch_size):
-        place_N = np.arange(begin, min(begin + batch_size, len(frames)))
-        warp = draw_warp(still, len(place_N), np.random.default_rng(0))
-        yield _batch(frames, outlines, place_N, np.full(len(place_N), UNMIXED), warp)
+    for size_2 in np.unique(frames.size_N2, axis=0):
+        alike = np.flatnonzero((frames.size_N2 == size_2).all(axis=1))
+        for begin in range(0, len(alike), batch_size):
+            place_N = alike[begin : begin + batch_size]
+            warp = draw_warp(still, len(place_N), np.random.default_rng(0))
+            yield _batch(frames, outlines, place_N, np.full(len(place_N), UNMIXED), warp)
 
 
 def _batch(
