@@ -214,7 +214,7 @@ def _write(
 
     written: list[Path] = []
     for source, cine in zip(sources, found.cines, strict=True):
-        kinds = wanted or fitting_kinds(cine, is_dicom=source.original is not None)
+        kinds = wanted or fitting_kinds(cine, source.original)
         place = folder if len(sources) == 1 else folder / cine.view
         written += write_outputs(place, cine, source.original, kinds)
     return [path.relative_to(folder).as_posix() for path in written]

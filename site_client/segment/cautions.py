@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from shared.echo.assessment import Caution
+from site_client.segment.dicom_header import missing_uids
 from site_client.segment.run import Answered, Examination
 from site_client.segment.source import SourceFile
 
@@ -33,6 +34,8 @@ def warnings_of(
             yield f"{answer.view}: {missing} frames have no contour"
         if source.stored.text == "blanked":
             yield f"{answer.view}: text was found in the picture and blanked"
+        if source.original is not None and missing_uids(source.original):
+            yield f"{answer.view}: the file's header has no UIDs that SEG and SR could refer to"
     if found.fault is not None:
         yield f"nothing was measured: {found.fault.message}"
     yield from (WORDS[caution] for caution in found.cautions)

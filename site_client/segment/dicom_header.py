@@ -58,6 +58,11 @@ def building_door() -> Iterator[None]:
                 library.setLevel(level)
 
 
+def missing_uids(source: Dataset) -> list[str]:
+    """What an object must refer to and the source does not have."""
+    return [keyword for keyword in _UIDS if not source.get(keyword)]
+
+
 def header_of(source: Dataset, segmented: SegmentedCine) -> Dataset:
     """The source without pixels and private elements, complete where it may be empty.
 
@@ -75,8 +80,7 @@ def header_of(source: Dataset, segmented: SegmentedCine) -> Dataset:
                 setattr(header, keyword, "")
         if header.PatientSex not in _SEXES:
             header.PatientSex = ""
-    missing = [keyword for keyword in _UIDS if not header.get(keyword)]
-    if missing:
+    if missing := missing_uids(header):
         raise EchoFedError(
             Code.DATA_UNREADABLE,
             f"the source has no {', '.join(missing)}, so nothing can refer to it",

@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 from shared.errors import Code, EchoFedError
 from shared.files import write_bytes
 from site_client.segment.cine import SegmentedCine
-from site_client.segment.dicom_header import to_bytes
+from site_client.segment.dicom_header import missing_uids, to_bytes
 from site_client.segment.dicom_report import build_report
 from site_client.segment.dicom_segmentation import build_segmentation
 from site_client.segment.document import findings_document
@@ -30,8 +30,9 @@ CLINICAL: tuple[Kind, ...] = ("seg", "sr")
 """These name the patient of the source and are for the hospital's archive only."""
 
 
-def fitting_kinds(segmented: SegmentedCine, *, is_dicom: bool) -> tuple[Kind, ...]:
+def fitting_kinds(segmented: SegmentedCine, source: Dataset | None) -> tuple[Kind, ...]:
     """All kinds that have something to hold: no film of a still, no object without its source."""
+    is_dicom = source is not None and not missing_uids(source)
     is_cine = len(segmented.clip.pixels_THW) > 1
     shows = any(mask is not None and mask.labels_HW.any() for mask in segmented.masks)
     is_reported = bool(segmented.measurements) or segmented.ed is not None

@@ -130,6 +130,7 @@ def test_the_centre_answers_as_this_process_would_and_the_ledger_knew_before(hou
     assert examine([there]).measurements.keys() == examine([here]).measurements.keys()
 
 
+@pytest.mark.slow
 def test_the_hospitals_own_service_answers_and_nothing_is_recorded_as_leaving(
     trained_site: Path, two_views: tuple[Path, Path], tmp_path: Path
 ) -> None:

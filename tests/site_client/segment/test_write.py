@@ -11,7 +11,7 @@ from shared.errors import Code, EchoFedError
 from shared.testing.leaks import find_words
 from site_client.segment.cine import SegmentedCine
 from site_client.segment.document import findings_of, read_findings
-from site_client.segment.write import CLINICAL, FILES, write_outputs
+from site_client.segment.write import CLINICAL, FILES, fitting_kinds, write_outputs
 
 MADE = datetime(2024, 3, 12, 10, 30)  # noqa: DTZ001 - a time on the hospital's clock
 
@@ -78,3 +78,12 @@ def test_nothing_is_written_where_one_of_them_cannot_be(
         write_outputs(tmp_path, bare, source, ("json", "seg"))
     assert error.value.code == Code.NOTHING_TO_DO
     assert not list(tmp_path.iterdir())
+
+
+def test_kinds_without_anything_to_hold_do_not_fit(
+    segmented: SegmentedCine, source: FileDataset
+) -> None:
+    assert fitting_kinds(segmented, source) == tuple(FILES)
+    assert fitting_kinds(segmented, None) == ("png", "mp4", "json")
+    del source.SeriesInstanceUID
+    assert fitting_kinds(segmented, source) == ("png", "mp4", "json")
