@@ -12,7 +12,6 @@ from typing import Literal
 
 from cryptography.hazmat.primitives import serialization
 
-from aggregator.authority import Authority, read_request, sign_caller_certificate
 from aggregator.enrolment import (
     CERTIFICATE_VALID,
     FORMAT,
@@ -24,6 +23,7 @@ from aggregator.enrolment import (
 )
 from shared.errors import Code, EchoFedError
 from shared.files import read_json, write_json
+from shared.rpc.authority import Authority, read_request, sign_caller_certificate
 
 CallerRole = Literal["operator", "auditor"]
 

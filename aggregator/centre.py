@@ -6,12 +6,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from aggregator.authority import Authority
 from aggregator.feature_bank import FeatureBank
 from aggregator.settings import AggregatorSettings
 from aggregator.state import State, open_state
 from shared.errors import Code, EchoFedError
 from shared.ledger import Ledger
+from shared.rpc.authority import Authority
 from shared.settings import load_settings
 
 
@@ -45,6 +45,10 @@ class Centre:
     def segmenter_folder(self, segmenter: str) -> Path:
         """Where card and weights of a segmenter lie."""
         return self.folder / "segmenters" / segmenter
+
+    def average_folder(self, run: str) -> Path:
+        """Where a run of federated averaging keeps its last whole round."""
+        return self.folder / "averages" / run
 
     @property
     def tracking_uri(self) -> str:

@@ -16,9 +16,9 @@ from typing import Any, Literal
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from aggregator.authority import Authority, read_request, sign_site_certificate
 from shared.errors import Code, EchoFedError
 from shared.files import read_json, write_json
+from shared.rpc.authority import Authority, read_request, sign_site_certificate
 
 FORMAT = 1
 KIT_VALID = timedelta(days=7)

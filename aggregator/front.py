@@ -29,10 +29,10 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from aggregator.authority import Authority
 from aggregator.enrolment import revoked_keys
 from aggregator.superlink import SuperLink
 from shared.errors import Code, EchoFedError
+from shared.rpc.authority import Authority
 from shared.rpc.peer import peer_named_in
 
 log = logging.getLogger(__name__)

@@ -5,7 +5,6 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from aggregator.authority import sign_model_card
 from aggregator.cards import cards_of, with_trunks
 from aggregator.centre import Centre
 from aggregator.enrolment import revoked_keys
@@ -13,12 +12,14 @@ from aggregator.serving import served_segmenters, serving_fusion
 from shared.echo.expert import CARD_FILE, WEIGHTS_FILE, FusionCard, read_fusion_card
 from shared.errors import Code, EchoFedError
 from shared.files import read_json
+from shared.rpc.authority import sign_model_card
 from shared.rpc.gate import Limits
 from shared.rpc.metrics import CallMetrics, running_metrics
 from shared.rpc.peer import Credentials, Peer
 from shared.rpc.server import Watch, running_server
 from shared.services import SERVICES
 from shared.services.host import Host
+from shared.services.segmenters import RunningSegmenters
 from shared.services.store import StoredModel
 
 SERVING = "serving"
@@ -98,12 +99,17 @@ def running_services(centre: Centre, names: Sequence[str], *, host: str) -> Iter
         EchoFedError: NAME_UNKNOWN, or CENTRE_UNREACHABLE where a port is taken.
     """
     settings, authority = centre.settings.services, centre.authority
-    hosting, metrics = Host(centre.folder / "jobs", ServingModels(centre)), CallMetrics()
-    shown = settings.metrics_port
+    metrics, shown = CallMetrics(), settings.metrics_port
+    store = RunningSegmenters(lambda: _segmenter_folders(centre), settings.worker)
+    metrics.watch_workers(store.statistics)
     with (
         running_metrics(metrics, port=shown) if shown else nullcontext(),
+        store.running() as segmenters,
         running_server(
-            [SERVICES[name](hosting) for name in names],
+            [
+                SERVICES[name](Host(centre.folder / "jobs", ServingModels(centre), segmenters))
+                for name in names
+            ],
             Credentials(authority.ca_pem, authority.server_pem, authority.server_key),
             address=f"{host}:{settings.port}",
             limits=Limits(num_calls=settings.num_calls, num_per_caller=settings.num_per_caller),
@@ -112,3 +118,11 @@ def running_services(centre: Centre, names: Sequence[str], *, host: str) -> Iter
         ) as port,
     ):
         yield port
+
+
+def _segmenter_folders(centre: Centre) -> dict[str, Path]:
+    return {
+        alias: centre.segmenter_folder(one.segmenter)
+        for one in served_segmenters(centre.ledger).values()
+        for alias in one.aliases
+    }

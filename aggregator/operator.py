@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from aggregator.averages import load_course, run_name
 from aggregator.centre import Centre
 from aggregator.enrolment import Enrolment, enrolments, expect_enrolment, note_node, revoke
 from aggregator.superlink import (
@@ -130,6 +131,43 @@ def start_increment(
 
     request = {"increment": row.id, "overrides": list(overrides), "submitted": time.time()}
     return _run(centre, config, "increment", request, look)
+
+
+def start_averaging(
+    centre: Centre,
+    config: Path,
+    overrides: Sequence[str],
+    *,
+    datasets: Sequence[str],
+    num_rounds: int,
+    watch: Callable[[int], None],
+) -> dict[str, Any]:
+    """Average a segmenter over the sites, or go on where a run was cut off; wait for the outcome.
+
+    Args:
+        centre: the open centre.
+        config: its settings file.
+        overrides: of settings.
+        datasets: ``site/dataset``; empty for all.
+        num_rounds: of the whole run.
+        watch: told how many rounds are stored, whenever there are more.
+
+    Raises:
+        EchoFedError: CENTRE_UNREACHABLE where ``federate`` does not run, else what the run says.
+    """
+    run = run_name(centre.settings.segmenter, tuple(datasets), num_rounds)
+    seen = 0
+
+    def look() -> None:
+        nonlocal seen
+        course = load_course(centre, run)
+        done = len(course.rounds) if course else 0
+        if done > seen:
+            seen = done
+            watch(done)
+
+    request = {"datasets": list(datasets), "rounds": num_rounds, "overrides": list(overrides)}
+    return _run(centre, config, "average", request, look)
 
 
 def start_delivery(centre: Centre, config: Path, fusion: str) -> dict[str, Any]:

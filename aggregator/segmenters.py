@@ -172,4 +172,5 @@ def _record(card: SegmenterCard) -> dict[str, object]:
 
 
 def _datasets(card: SegmenterCard) -> list[str]:
-    return [f"{card.site}/{dataset}" for dataset in card.datasets]
+    """``site/dataset``; an averaged one names the sites itself."""
+    return [name if "/" in name else f"{card.site}/{name}" for name in card.datasets]

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from shared.echo.expert import FusionVariant
+from shared.rpc.settings import WorkerSettings
 from shared.settings import Settings
 
 Positive = Annotated[int, Field(gt=0)]
@@ -52,6 +53,41 @@ class FusionSettings(Settings):
         return self
 
 
+class AveragingSettings(Settings):
+    """Federated averaging of a segmenter: what each site learns in a round, and how much of it."""
+
+    network: str = "unet"
+    """unet or dynunet for masks, contour_net for contours."""
+    width: Positive = 32
+    """Channels of the first level."""
+    depth: Positive = 4
+    """Halvings."""
+    patch: Positive = 4
+    """Pixels a side that the network reads as one."""
+    num_landmarks: Positive = 7
+    """Of a contour: two base points, the apex and as many on each wall."""
+    image_size: Positive = 128
+    """Longer side of the network's input; at most each site's own segmenter.image_size."""
+    structures: tuple[str, ...] = ()
+    """What to tell apart; empty for all that the masks of any site name."""
+    views: tuple[str, ...] = ()
+    """Of which clips to learn; empty for all with masks."""
+    frames_per_clip: Annotated[int, Field(ge=0)] = 8
+    """Annotated frames of a clip, spread evenly; 0 for all."""
+    epochs: Positive = 1
+    """Passes of each site over its frames in a round; at most its own segmenter.epochs."""
+    batch_size: Positive = 8
+    """Frames in a step."""
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
+    """Learning rate of the sites' Adam, which begins anew in every round."""
+    schedule: Literal["constant", "cosine"] = "cosine"
+    """Course of the learning rate over the rounds; cosine falls to a 25th in the last one."""
+    minimum_sites: Positive = 2
+    """Sites that must have sent weights for a round to count."""
+    seed: int = 10
+    """Seed of the first weights and of what is random at the sites."""
+
+
 class FederationSettings(Settings):
     """Ports, names and patience."""
 
@@ -80,6 +116,7 @@ class ServicesSettings(Settings):
     """Calls of one caller under way at once."""
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
     """Loopback port on which Prometheus finds counts of the calls; 0 shows none."""
+    worker: WorkerSettings = WorkerSettings()
 
 
 class StoreSettings(Settings):
@@ -100,4 +137,5 @@ class AggregatorSettings(Settings):
     services: ServicesSettings = ServicesSettings()
     store: StoreSettings = StoreSettings()
     fusion: FusionSettings = FusionSettings()
+    segmenter: AveragingSettings = AveragingSettings()
     version: int = 1

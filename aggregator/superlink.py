@@ -20,10 +20,10 @@ from typing import Any
 
 import tomli_w
 
-from aggregator.authority import Authority
 from shared.errors import Code, EchoFedError
 from shared.files import sha256_hex, write_bytes
 from shared.flower import end_leftover, flower_environment, listening_ports, stop_tree
+from shared.rpc.authority import Authority
 
 CONNECTION = "centre"
 FLOWER_DATE = (2024, 10, 1, 0, 0, 0)  # the date that Flower gives to every file of a bundle

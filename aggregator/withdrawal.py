@@ -13,6 +13,7 @@ from datetime import datetime
 from importlib.metadata import version
 from typing import Any
 
+from aggregator.averages import drop_runs_of
 from aggregator.centre import Centre, alone
 from aggregator.fuse import Note, choose, fuse
 from aggregator.impact import Impact, begun_impact, figures_of, find_impact
@@ -114,6 +115,7 @@ def _purge(centre: Centre, impact: Impact) -> None:
                 shutil.rmtree(folder)
     if any(one.version for one in impact.fusions):
         registry_of(centre).remove({one.fusion for one in impact.fusions})
+    drop_runs_of(centre, impact.dataset)
     if segmenters := withdrawn_segmenters(centre.ledger).get(impact.dataset):
         registry_of(centre).remove_segmenters(segmenters)
 

@@ -139,6 +139,11 @@ def arrays_from_bytes(data: bytes) -> tuple[dict[str, NDArray[Any]], dict[str, s
     return arrays, metadata
 
 
+def shapes_of(arrays: Mapping[str, NDArray[Any]]) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Shape and type of each array by name: two sets of weights that agree here are of one kind."""
+    return {name: (array.shape, array.dtype.str) for name, array in arrays.items()}
+
+
 def save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> str:
     """Write named arrays atomically as safetensors and return the SHA-256 of the file."""
     data = arrays_to_bytes(arrays, metadata)

@@ -75,6 +75,19 @@ def dump_settings(settings: Settings) -> dict[str, Any]:
     return settings.model_dump(mode="json")
 
 
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, bool | int | float | str | None]:
+    """A settings tree as one level of dotted keys; lists become words with commas."""
+    flat: dict[str, bool | int | float | str | None] = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{name}.")
+        elif isinstance(value, list):
+            flat[prefix + name] = ",".join(map(str, value))
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
 def hash_settings(settings: Settings) -> str:
     """SHA-256 of the resolved tree in canonical JSON (RFC 8785)."""
     return hashlib.sha256(rfc8785.dumps(dump_settings(settings))).hexdigest()

@@ -24,6 +24,9 @@ from shared.segmentation.fit import fitted_size, fitted_spacing, resized
 from site_client.clip_file import StoredClip
 from site_client.store import SiteStore
 
+LEARNT_SPLITS: tuple[Split, ...] = ("train", "val")
+"""What a segmenter learns from and is judged by in training."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AnnotatedFrames:
@@ -93,6 +96,7 @@ class Wanted:
         views: of which clips are wanted; empty for all.
         frames_per_clip: annotated frames of a clip, spread evenly; 0 for all.
         splits: which to read.
+        elsewhere: structures that others annotated and that count as if one here had.
     """
 
     image_size: int
@@ -100,6 +104,7 @@ class Wanted:
     views: tuple[str, ...] = ()
     frames_per_clip: int = 0
     splits: tuple[Split, ...] = SPLITS
+    elsewhere: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +137,11 @@ def load_annotated(
             datasets split a patient differently, or FRAMES_MISSING naming the datasets.
     """
     manifests = [store.manifest(name) for name in datasets]
-    require_patients_apart(clip for one in manifests for clip, _ in _annotated_clips(one, SPLITS))
+    require_patients_apart(clip for one in manifests for clip, _ in annotated_clips(one, SPLITS))
     chosen = [
         _Chosen(record, place, view)
         for place, manifest in enumerate(manifests)
-        for record, view in _annotated_clips(manifest, wanted.splits)
+        for record, view in annotated_clips(manifest, wanted.splits)
         if not wanted.views or view in wanted.views
     ]
     if not chosen:
@@ -145,7 +150,7 @@ def load_annotated(
             f"no clip of {', '.join(datasets)} has masks and one view",
             "ingest the dataset again with --masks, and labels that name one view each",
         )
-    names = _structures(chosen, wanted.structures)
+    names = _structures(chosen, wanted)
     shown = tuple(sorted({one.view for one in chosen}))
     _expect_shown(wanted.views, shown)
     parts: dict[str, list[NDArray[np.generic]]] = {}
@@ -173,7 +178,7 @@ def load_annotated(
     )  # fmt: skip
 
 
-def _annotated_clips(
+def annotated_clips(
     manifest: DatasetManifest, splits: Sequence[Split]
 ) -> Iterator[tuple[ClipRecord, str]]:
     """Clips with masks, each with its view; a label of several views says nothing here."""
@@ -195,16 +200,16 @@ def _expect_shown(wanted: Sequence[str], shown: Sequence[str]) -> None:
         )
 
 
-def _structures(chosen: Sequence[_Chosen], wanted: Sequence[str]) -> tuple[str, ...]:
-    known = {name for one in chosen for name in one.record.structures}
-    missing = [name for name in wanted if name not in known]
+def _structures(chosen: Sequence[_Chosen], wanted: Wanted) -> tuple[str, ...]:
+    known = {name for one in chosen for name in one.record.structures} | set(wanted.elsewhere)
+    missing = [name for name in wanted.structures if name not in known]
     if missing:
         raise EchoFedError(
             Code.NAME_UNKNOWN,
             f"nobody annotated {', '.join(missing)}",
             f"annotated are {', '.join(sorted(known - {STRUCTURES[0]}))}",
         )
-    kept = {STRUCTURES[0], *(wanted or known)}
+    kept = {STRUCTURES[0], *(wanted.structures or known)}
     return tuple(name for name in STRUCTURES if name in kept)
 
 

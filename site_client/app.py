@@ -28,6 +28,9 @@ HANDLERS: Registry[Handler] = Registry(
         "query.features": "site_client.rounds.features:answer",
         "evaluate.fusion": "site_client.rounds.evaluate:answer",
         "query.deliver": "site_client.rounds.deliver:answer",
+        "query.annotations": "site_client.rounds.annotations:answer",
+        "train.segmenter": "site_client.rounds.average:train",
+        "evaluate.segmenter": "site_client.rounds.average:evaluate",
     },
 )
 """Message type -> plain function of the site's settings file and the request."""

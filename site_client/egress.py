@@ -12,13 +12,15 @@ import numpy as np
 
 from shared.echo.expert import ExpertCard
 from shared.echo.features import ARRAYS, ExportCard, FeatureExport
+from shared.echo.frame import Clip
 from shared.echo.manifest import ClipRecord, DatasetManifest
+from shared.echo.mask import STRUCTURES
 from shared.echo.ontology import load_ontology
 from shared.echo.schema import to_document
 from shared.echo.segmenter import SegmenterCard
 from shared.echo.statistics import PARTS, STATISTICS, StatisticsCard, StatisticsExport
 from shared.errors import Code, EchoFedError
-from shared.files import arrays_from_bytes, sha256_hex
+from shared.files import arrays_from_bytes, sha256_hex, shapes_of
 from shared.ledger import Ledger
 from site_client.policy import Artefact, DatasetPolicy, Policy, Purpose, load_policy
 
@@ -30,6 +32,9 @@ _METRIC_KEYS = frozenset(
         "recall", "f1", "confusion", "id_scores", "fusion", "expert", "seconds",
     }
 )  # fmt: skip
+_SEGMENTER_FIGURES = frozenset(
+    {"val_dice", *(f"val_dice_{name}" for name in STRUCTURES[1:]), "val_landmark_error_mm"}
+)
 _RECEIPT_KEYS = frozenset(
     {
         "release", "milliseconds", "cpu_milliseconds", "start_cpu_milliseconds", "refused", "left",
@@ -99,11 +104,68 @@ class Egress:
         Patients count by their clips with masks, for it was trained on no others.
         """
         for manifest in manifests:
-            consent = self._permit(manifest.id, "segmenter_weights", "segmentation")
-            drawn = [clip for clip in manifest.of_split("train") if clip.structures]
-            self._require_patients(manifest, drawn, consent, "segmenter_weights")
+            self.permit_segmenter(manifest)
         self._require_weights(card, weights, manifests, "segmenter_weights")
         self._sent("segmenter_weights", card.id, weights)
+
+    def permit_segmenter(self, manifest: DatasetManifest) -> None:
+        """Refuse unless weights that learnt from a dataset's masks may leave."""
+        consent = self._permit(manifest.id, "segmenter_weights", "segmentation")
+        drawn = [clip for clip in manifest.of_split("train") if clip.structures]
+        self._require_patients(manifest, drawn, consent, "segmenter_weights")
+
+    def release_annotations(
+        self, manifest: DatasetManifest, *, structures: Sequence[str], views: Sequence[str]
+    ) -> dict[str, Any]:
+        """Tell what a dataset's masks name, if weights that learn from them may leave.
+
+        Returns:
+            A document of the house's words, without any count.
+        """
+        self.permit_segmenter(manifest)
+        document = {
+            "dataset": manifest.id,
+            "hash": manifest.content_hash(),
+            "origin": manifest.origin,
+            "structures": list(structures),
+            "views": list(views),
+        }
+        self._sent("annotations", manifest.id, json.dumps(document, sort_keys=True).encode())
+        return document
+
+    def release_update(
+        self, weights: bytes, came: bytes, manifests: Sequence[DatasetManifest]
+    ) -> bytes:
+        """Let weights of a round of averaging go: as many numbers as came, and nothing beside.
+
+        Raises:
+            EchoFedError: EGRESS_DENIED, POLICY_EXPIRED, TOO_FEW_PATIENTS, DATASET_WITHDRAWN,
+                FEATURES_NOT_FINITE.
+        """
+        for manifest in manifests:
+            self.permit_segmenter(manifest)
+        subject = ", ".join(manifest.id for manifest in manifests)
+        arrays, metadata = arrays_from_bytes(weights)
+        if metadata or shapes_of(arrays) != shapes_of(arrays_from_bytes(came)[0]):
+            reason = "the weights carry more than those that came"
+            self._refuse(Code.EGRESS_DENIED, subject, "segmenter_weights", reason)
+        if any(not np.isfinite(array).all() for array in arrays.values()):
+            reason = "weights are not finite"
+            self._refuse(Code.FEATURES_NOT_FINITE, subject, "segmenter_weights", reason)
+        self._sent("segmenter_weights", subject, weights)
+        return weights
+
+    def release_figures(
+        self, figures: Mapping[str, float], manifests: Sequence[DatasetManifest]
+    ) -> dict[str, float]:
+        """Let validation figures of a segmenter go, as they would on its card."""
+        for manifest in manifests:
+            self.permit_segmenter(manifest)
+        subject = ", ".join(manifest.id for manifest in manifests)
+        if any(name not in _SEGMENTER_FIGURES for name in figures):
+            self._refuse(Code.EGRESS_DENIED, subject, "metrics", "an undeclared figure")
+        self._sent("metrics", subject, json.dumps(dict(figures), sort_keys=True).encode())
+        return dict(figures)
 
     def release_export(self, export: FeatureExport, manifest: DatasetManifest) -> bytes:
         """Let feature rows go; labels seen in too few patients are taken out first.
@@ -199,6 +261,25 @@ class Egress:
         if names:
             self._sent("withdrawals", self._site, json.dumps(names).encode())
         return names
+
+    def expect_service(self, service: str, clip: Clip) -> None:
+        """Check that a shared service may be sent pixels; a refusal is recorded.
+
+        Raises:
+            EchoFedError: EGRESS_DENIED for a service that the policy does not name.
+        """
+        if service not in self._policy.services:
+            reason = f"the policy does not name the service {service}"
+            self._refuse(Code.EGRESS_DENIED, clip.key, "pixels", reason)
+
+    def release_pixels(self, service: str, clip: Clip) -> None:
+        """Let a clip's pixels go to a shared service; its key and its patient stay.
+
+        Raises:
+            EchoFedError: as ``expect_service``.
+        """
+        self.expect_service(service, clip)
+        self._sent("pixels", clip.key, np.ascontiguousarray(clip.pixels_THW).tobytes())
 
     def release_receipt(self, document: Mapping[str, Any]) -> dict[str, Any]:
         """Let go how a request went: declared keys, and names only that the centre used itself."""

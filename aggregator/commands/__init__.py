@@ -13,6 +13,7 @@ COMMANDS: Registry[Callable[..., None]] = Registry(
         "serve": "aggregator.commands.serve:serve",
         "status": "aggregator.commands.status:status",
         "increment": "aggregator.commands.increment:increment",
+        "average": "aggregator.commands.average:average",
         "fuse": "aggregator.commands.fuse:fuse",
         "promote": "aggregator.commands.promote:promote",
         "rollback": "aggregator.commands.promote:rollback",

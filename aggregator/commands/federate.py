@@ -26,10 +26,10 @@ def federate(
     as_json: JsonOption = False,
 ) -> None:
     """Let sites join until Ctrl-C or SIGTERM; then stop everything that was started."""
-    from aggregator.authority import ensure_server_certificate
     from aggregator.front import running_front
     from aggregator.operator import register_nodes, superlink_of
     from aggregator.superlink import running_superlink
+    from shared.rpc.authority import ensure_server_certificate
 
     centre = open_for_command(config, overrides)
     federation = centre.settings.federation

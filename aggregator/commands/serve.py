@@ -26,8 +26,8 @@ def serve(
     as_json: JsonOption = False,
 ) -> None:
     """Host services until Ctrl-C or SIGTERM; calls under way may finish."""
-    from aggregator.authority import ensure_server_certificate
     from aggregator.hosting import running_services
+    from shared.rpc.authority import ensure_server_certificate
     from shared.rpc.metrics import metrics_address
     from shared.rpc.server import stop_signals
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import yaml
 
-from aggregator.authority import create_authority, ensure_server_certificate
 from aggregator.commands.options import CONFIG_FILE, ConfigOption, JsonOption, SetOption
 from aggregator.settings import AggregatorSettings
 from aggregator.state import open_state
@@ -18,6 +17,7 @@ from shared.errors import Code, EchoFedError
 from shared.files import write_bytes
 from shared.ledger import Ledger
 from shared.log import set_up_log
+from shared.rpc.authority import create_authority, ensure_server_certificate
 from shared.settings import apply_override, build_settings
 
 

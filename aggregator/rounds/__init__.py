@@ -11,5 +11,6 @@ ACTIONS: Registry[Callable[..., dict[str, Any]]] = Registry(
         "roll_call": "aggregator.rounds.roll_call:run",
         "increment": "aggregator.rounds.actions:increment",
         "delivery": "aggregator.rounds.actions:delivery",
+        "average": "aggregator.rounds.actions:average",
     },
 )

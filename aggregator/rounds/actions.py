@@ -40,6 +40,24 @@ def increment(grid: Grid, config: Path, request: dict[str, Any]) -> dict[str, An
         return run_increment(centre, ask, name, attempt=attempt)
 
 
+def average(grid: Grid, config: Path, request: dict[str, Any]) -> dict[str, Any]:
+    """Average a segmenter over the sites, or go on with a run that was cut off.
+
+    Args:
+        grid: Flower's grid.
+        config: the centre's settings file.
+        request: ``rounds``, ``datasets`` (``site/dataset``; empty for all) and ``overrides`` of
+            settings.
+    """
+    from aggregator.rounds.averaging import run_averaging  # torch, which a delivery does without
+
+    centre, ask = _open(grid, config, request)
+    datasets = tuple(map(str, request["datasets"]))
+    with alone(centre):
+        _gather(grid, centre)
+        return run_averaging(centre, ask, datasets=datasets, num_rounds=int(request["rounds"]))
+
+
 def delivery(grid: Grid, config: Path, request: dict[str, Any]) -> dict[str, Any]:
     """Bring the fusion of the request to every site that can be reached."""
     centre, ask = _open(grid, config, request)

@@ -80,7 +80,9 @@ class Tally:
         for part in receipt.get("refused", ()):
             code = _code(part.get("code"))
             names = {name: str(part[name])[:128] for name in ("dataset", "expert") if name in part}
-            error = EchoFedError(code, f"site {site!r} keeps {' x '.join(names.values())}")
+            error = EchoFedError(
+                code, f"site {site!r} keeps {' x '.join(names.values()) or 'a dataset'}"
+            )
             self.note_refusal(kind, site, error, **names)
 
     def note_receipt(self, site: str, payload: Payload) -> dict[str, Any]:

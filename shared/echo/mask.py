@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.echo.frame import MillimetresPerPixel
 from shared.errors import Code, EchoFedError
 from shared.shapes import expect
 
@@ -26,7 +25,7 @@ class Mask:
 
     labels_HW: NDArray[np.uint8]
     names: tuple[str, ...]
-    mm_per_pixel: MillimetresPerPixel | None
+    mm_per_pixel: tuple[float, float] | None
     key: str
 
     def __post_init__(self) -> None:

@@ -225,17 +225,23 @@ def _upright(motion: _Motion) -> Shapes:
 def _accepted(
     shapes_TN: Shapes, times_T: Points, reach: float, period: float | None
 ) -> npt.NDArray[np.int64]:
-    """Places of the frames that agree with their neighbours; the worst goes first."""
-    kept = np.arange(len(times_T))
+    """Places of the frames that agree with their neighbours; the worst goes first.
+
+    Only what stands out among all frames can go: beside a gap, what beats stands out as well.
+    """
+    kept, suspects = np.arange(len(times_T)), np.arange(len(times_T))
     fewest = max(MIN_FRAMES, int(np.ceil((1 - _MAX_REJECTED) * len(kept))))
     while True:
         weights = local_fit(times_T[kept], times_T[kept], reach, period).weights_ST
         apart = np.abs(left_out(shapes_TN[kept], weights))
-        distances: Points = np.sqrt((apart**2).mean(axis=1))
-        worst = int(distances.argmax())
+        # one that few others tell of is told less well
+        sure = np.sqrt(np.clip(1 - np.diag(weights), 0.0, None))
+        distances: Points = np.sqrt((apart**2).mean(axis=1)) * sure
         limit = max(_FAR_MM, _FAR * float(np.median(distances)))
-        if distances[worst] <= limit or len(kept) == fewest:
+        suspects = np.intersect1d(suspects, kept[distances > limit])
+        if not len(suspects) or len(kept) == fewest:
             return kept
+        worst = int(np.where(np.isin(kept, suspects), distances, 0.0).argmax())
         kept = np.delete(kept, worst)
 
 

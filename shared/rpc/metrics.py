@@ -1,7 +1,7 @@
 """What a host counts of its calls, for Prometheus: numbers by method, status and role, no names."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -94,14 +94,13 @@ class CallMetrics:
         """Count a message that goes."""
         self._sent.labels(method).inc(num_bytes)
 
-    def watch_worker(self, name: str, read: Callable[[], Statistics]) -> None:
-        """Show a worker's figures too.
+    def watch_workers(self, read: Callable[[], Mapping[str, Statistics]]) -> None:
+        """Show the figures of workers too.
 
         Args:
-            name: of the worker, such as the service that it works for.
-            read: asked at every scrape, such as ``Worker.statistics``.
+            read: asked at every scrape for those that there are by name, such as an alias.
         """
-        self._workers.readers[name] = read
+        self._workers.readers.append(read)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"echofed_{name}", text, labels, registry=self.registry)
@@ -146,7 +145,7 @@ class _Workers(Collector):
     """Figures of workers, read when they are asked for."""
 
     def __init__(self) -> None:
-        self.readers: dict[str, Callable[[], Statistics]] = {}
+        self.readers: list[Callable[[], Mapping[str, Statistics]]] = []
 
     def collect(self) -> Iterator[Metric]:
         waiting = GaugeMetricFamily(
@@ -156,8 +155,7 @@ class _Workers(Collector):
             what: CounterMetricFamily(f"echofed_worker_{what}", text, labels=["worker"])
             for what, text in _WORKER_COUNTS.items()
         }
-        for name, read in self.readers.items():
-            done = read()
+        for name, done in (one for read in self.readers for one in read().items()):
             waiting.add_metric([name], done.num_waiting)
             for what, family in counts.items():
                 family.add_metric([name], getattr(done, f"num_{what}"))

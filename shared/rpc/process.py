@@ -199,6 +199,7 @@ def _live(
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ["OMP_NUM_THREADS"] = str(threads)  # read when torch is loaded
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that wait leave the core to calls
     inbox, outbox = regions
     built: list[Forward] = []
 

@@ -6,6 +6,7 @@ The network is a function of arrays, so that it may run here or in a process of 
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from shared.echo.contour import Contour, require_spacing
 from shared.echo.frame import Clip, MillimetresPerPixel
-from shared.echo.segmenter import SegmenterCard
+from shared.echo.segmenter import SegmenterCard, load_segmenter_files
 from shared.errors import Code, EchoFedError
 from shared.models import SEGMENTERS
 from shared.models.backbone import load_weights, unpack_tensors
@@ -178,6 +179,15 @@ def build_forward(card: SegmenterCard, weights: bytes) -> Forward:
         return tuple(map(_array, answer))
 
     return contours if card.answers == "contours" else masks
+
+
+def build_stored(folder: str) -> Forward:
+    """The network of a segmenter's folder; what a worker builds.
+
+    Raises:
+        EchoFedError: as ``load_segmenter_files`` and ``build_forward``.
+    """
+    return build_forward(*load_segmenter_files(Path(folder)))
 
 
 def _last(image_N1HW: Floats) -> Tensor:

@@ -76,6 +76,10 @@ _FIGURES = {
     "labels": _TEXTS,
     "confusion": [[int]],
 }
+_OFFER = {
+    **dict.fromkeys(("dataset", "hash", "origin"), str),
+    **dict.fromkeys(("structures", "views"), _TEXTS),
+}
 BODIES: dict[str, Any] = {
     "query.presence": {"release": str, "received": {"*": str}},
     "query.describe": {
@@ -88,6 +92,14 @@ BODIES: dict[str, Any] = {
     "query.features": {"receipt": _RECEIPT},
     "evaluate.fusion": {"metrics": [_FIGURES], "receipt": _RECEIPT},
     "query.deliver": {"receipt": _RECEIPT},
+    "query.annotations": {"offers": [_OFFER], "receipt": _RECEIPT},
+    "train.segmenter": {
+        "datasets": _TEXTS,
+        "num_frames": int,
+        **{key: {"*": _NUMBER} for key in ("came", "learnt")},
+        "receipt": _RECEIPT,
+    },
+    "evaluate.segmenter": {"datasets": _TEXTS, "came": {"*": _NUMBER}, "receipt": _RECEIPT},
 }
 """Message type -> body of the reply."""
 EXPORT_ARRAYS = {
@@ -110,7 +122,7 @@ STATISTICS_ARRAYS = {
 }
 """Arrays of a statistics export and their types."""
 _EXPORTED = EXPORT_ARRAYS | STATISTICS_ARRAYS
-_WITH_BLOBS = {"query.experts", "query.features"}
+_WITH_BLOBS = {"query.experts", "query.features", "train.segmenter"}
 
 
 def examine(

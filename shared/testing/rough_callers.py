@@ -2,15 +2,16 @@
 
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from shared.errors import Code
-from shared.rpc.channel import Channel, open_channel
+from shared.rpc.channel import open_channel
 from shared.rpc.peer import Credentials
 from shared.rpc.server import Service
 from shared.testing.fuzz import Fuzzer
@@ -28,6 +29,7 @@ from shared.testing.memory import expect_steady_memory
 from shared.testing.trickle import begun_request
 
 _CALLS_A_CHANNEL = 20
+_PATIENCE_S = 30.0
 
 
 class RoughCallers:
@@ -41,11 +43,12 @@ class RoughCallers:
             for method in service.roles:
                 caller, name = passes[first_role(service, method)], f"/{service.name}/{method}"
                 with open_channel(address, caller) as channel:
-                    with begun_request(address, caller, name, timeout_ms=60_000):
-                        _wait_for(Code.SERVICE_BUSY, channel, reads_all, method)
+                    call = partial(refusal, channel, reads_all, method)
+                    _expect_held(partial(begun_request, address, caller, name), call)
+                    _wait_for(Code.NOTHING_TO_DO, call)
                     with begun_request(address, caller, name, timeout_ms=300):
                         time.sleep(0.3)
-                        _wait_for(Code.NOTHING_TO_DO, channel, reads_all, method)
+                        _wait_for(Code.NOTHING_TO_DO, call)
 
     def test_requests_without_a_deadline_that_are_never_finished_hold_nothing(
         self, service: Service, passes: Mapping[str, Credentials]
@@ -57,7 +60,7 @@ class RoughCallers:
             for _ in range(LIMITS.num_calls + 8):  # more than there are threads
                 stack.enter_context(begun_request(address, caller, name, timeout_ms=None))
             channel = stack.enter_context(open_channel(address, caller))
-            _wait_for(Code.NOTHING_TO_DO, channel, reads_all, method)
+            _wait_for(Code.NOTHING_TO_DO, partial(refusal, channel, reads_all, method))
 
     def test_no_bad_call_brings_a_service_down(
         self,
@@ -107,9 +110,27 @@ def _bad_calls(
             assert state.status == health_pb2.HealthCheckResponse.SERVING
 
 
-def _wait_for(code: Code, channel: Channel, service: Service, method: str) -> None:
-    """Call until a caller is told that its places are taken, or is let in again."""
-    give_up = time.monotonic() + 30.0
-    while refusal(channel, service, method) is not code:
+def _expect_held(
+    begin: Callable[..., AbstractContextManager[object]], call: Callable[[], Code]
+) -> None:
+    """Check that a caller whose only place is held is sent away.
+
+    Args:
+        begin: holds it, unless a call of before is still there; so it is tried again.
+        call: calls, and tells the code.
+    """
+    give_up = time.monotonic() + _PATIENCE_S
+    while time.monotonic() < give_up:
+        with begin(timeout_ms=60_000):
+            for _ in range(20):
+                if call() is Code.SERVICE_BUSY:
+                    return
+                time.sleep(0.02)
+    raise AssertionError("the place was never held")
+
+
+def _wait_for(code: Code, call: Callable[[], Code]) -> None:
+    give_up = time.monotonic() + _PATIENCE_S
+    while call() is not code:
         assert time.monotonic() < give_up
         time.sleep(0.02)

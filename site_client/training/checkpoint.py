@@ -116,6 +116,16 @@ class Checkpoint:
         """Put the weights of the best validation into the model."""
         model.load_state_dict(self._best)
 
+    def restore_last(self, model: nn.Module) -> None:
+        """Put the weights of the last whole epoch into the model, however it was judged.
+
+        Raises:
+            EchoFedError: CHECKPOINT_CORRUPT.
+        """
+        arrays, _ = load_arrays(self._path)
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        model.load_state_dict(_under(_MODEL, tensors))
+
     def remove(self) -> None:
         """Forget the run; its expert is stored."""
         shutil.rmtree(self._path.parent, ignore_errors=True)

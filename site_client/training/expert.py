@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +22,7 @@ from shared.models.backbone import build_expert, copy_common_weights, feature_wi
 from shared.models.expert import FrozenExpert, pack_adapter, pack_expert
 from shared.models.loss import PresentViewsLoss, label_set_loss
 from shared.seeding import derive_seed
-from shared.settings import dump_settings, hash_settings
+from shared.settings import dump_settings, flatten, hash_settings
 from site_client.augment.backmix import LossWeights, choose_mixed, weigh_losses
 from site_client.augment.geometry import Reach
 from site_client.frames import FrameSet, load_frames, require_trainable
@@ -123,19 +122,6 @@ def head_views(
         if settings.restrict_to_present and not settings.trunk:
             views += parent[0].views
     return load_ontology().order(views)
-
-
-def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, bool | int | float | str | None]:
-    """A settings tree as one level of dotted keys; lists become words with commas."""
-    flat: dict[str, bool | int | float | str | None] = {}
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            flat |= flatten(value, f"{prefix}{name}.")
-        elif isinstance(value, list):
-            flat[prefix + name] = ",".join(map(str, value))
-        else:
-            flat[prefix + name] = value
-    return flat
 
 
 @contextmanager

@@ -17,15 +17,15 @@ from shared.files import sha256_hex
 from shared.models import SEGMENTERS
 from shared.models.backbone import load_weights, pack_tensors, unpack_tensors
 from shared.models.contour_loss import LossWeights
-from shared.seeding import derive_seed
-from shared.settings import dump_settings, hash_settings
-from site_client.annotated import AnnotatedFrames, Wanted, load_annotated
+from shared.models.drawn import draw_segmenter
+from shared.settings import dump_settings, flatten, hash_settings
+from site_client.annotated import LEARNT_SPLITS, AnnotatedFrames, Wanted, load_annotated
 from site_client.augment.warp import WarpReach
 from site_client.settings import SegmenterSettings
 from site_client.store import SiteStore
 from site_client.training.annotated_batches import AnnotatedMaterial
 from site_client.training.checkpoint import Checkpoint, Course
-from site_client.training.expert import flatten, numeric_threads
+from site_client.training.expert import numeric_threads
 from site_client.training.loop import Objective, Plan, Step, train
 from site_client.training.outlines import STRUCTURE, Outlines, outlines_of
 from site_client.training.segmenter_judges import (
@@ -109,9 +109,19 @@ def train_segmenter(
 
 
 def prepare_lesson(
-    store: SiteStore, datasets: Sequence[str], settings: SegmenterSettings
+    store: SiteStore,
+    datasets: Sequence[str],
+    settings: SegmenterSettings,
+    *,
+    elsewhere: Sequence[str] = (),
 ) -> Lesson:
     """Read the annotated frames of the training and validation patients.
+
+    Args:
+        store: the site's.
+        datasets: ids.
+        settings: of the training.
+        elsewhere: structures that others annotated; they are told apart here as well.
 
     Raises:
         EchoFedError: as ``load_annotated`` and ``outlines_of``; FRAMES_MISSING for a split without
@@ -125,7 +135,8 @@ def prepare_lesson(
             settings.structures,
             settings.views,
             settings.frames_per_clip,
-            splits=("train", "val"),
+            splits=LEARNT_SPLITS,
+            elsewhere=tuple(elsewhere),
         ),
     )
     train, val = frames.of_split("train"), frames.of_split("val")
@@ -154,9 +165,8 @@ def first_network(
     """
     kind = SEGMENTERS[settings.network]
     num_outputs = len(structures) if kind.answers == "masks" else settings.num_landmarks
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(settings.seed, "weights"))
-        network = kind(num_outputs, **options_of(settings))
+    options = options_of(settings)
+    network = draw_segmenter(settings.network, num_outputs, options, seed=settings.seed)
     if parent is not None:
         load_weights(network, unpack_tensors(parent[1]))
     return network.to(memory_format=torch.channels_last)

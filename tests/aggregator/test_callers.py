@@ -12,7 +12,6 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from typer.testing import CliRunner
 
-from aggregator.authority import create_authority, ensure_server_certificate, write_private_key
 from aggregator.callers import CallerRole, admit_caller, callers
 from aggregator.centre import Centre, open_centre
 from aggregator.cli import build_app
@@ -20,6 +19,7 @@ from aggregator.enrolment import approve, invite, revoked_keys
 from aggregator.hosting import SERVING, running_services
 from shared.errors import Code, EchoFedError
 from shared.files import sha256_hex
+from shared.rpc.authority import create_authority, ensure_server_certificate, write_private_key
 from shared.rpc.channel import Channel, open_channel
 from shared.rpc.peer import Credentials, Peer, peer_named_in
 from shared.services.models import fetch_model

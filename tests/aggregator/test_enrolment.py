@@ -9,14 +9,14 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from aggregator.authority import (
+from aggregator.enrolment import approve, enrolments, find, invite, note_node, revoke, revoked_keys
+from shared.errors import Code, EchoFedError
+from shared.rpc.authority import (
     SERVER_VALID,
     Authority,
     create_authority,
     ensure_server_certificate,
 )
-from aggregator.enrolment import approve, enrolments, find, invite, note_node, revoke, revoked_keys
-from shared.errors import Code, EchoFedError
 from site_client.identity import (
     Identity,
     accept_certificate,

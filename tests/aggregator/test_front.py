@@ -20,7 +20,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from aggregator.authority import Authority, create_authority, ensure_server_certificate
 from aggregator.callers import admit_caller
 from aggregator.enrolment import approve, invite, revoke
 from aggregator.front import (
@@ -32,6 +31,7 @@ from aggregator.front import (
 )
 from aggregator.superlink import SuperLink
 from shared.errors import Code, EchoFedError
+from shared.rpc.authority import Authority, create_authority, ensure_server_certificate
 from site_client.federate import free_port
 from site_client.identity import Identity, accept_certificate, join
 from site_client.launch import client_context, probe

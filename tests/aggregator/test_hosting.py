@@ -15,7 +15,6 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from aggregator.authority import create_authority, ensure_server_certificate
 from aggregator.centre import Centre, open_centre
 from aggregator.cli import build_app
 from aggregator.enrolment import approve, invite, revoke
@@ -30,6 +29,7 @@ from shared.echo.expert import (
 )
 from shared.errors import Code, EchoFedError
 from shared.files import sha256_hex
+from shared.rpc.authority import create_authority, ensure_server_certificate
 from shared.rpc.channel import Channel, open_channel
 from shared.rpc.peer import Credentials
 from shared.services.models import FetchedModel, fetch_model

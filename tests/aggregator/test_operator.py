@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from aggregator.authority import create_authority
 from aggregator.centre import Centre, open_centre
 from aggregator.enrolment import Enrolment, approve, invite, note_node
 from aggregator.operator import one_registration, register_site
+from shared.rpc.authority import create_authority
 from site_client.identity import join
 
 

@@ -86,6 +86,17 @@ def refusal(centre: Centre, path: Path, **how: str) -> Code:
     return caught.value.code
 
 
+def test_an_averaged_segmenter_goes_by_the_datasets_of_its_sites(
+    centre: Centre, tmp_path: Path
+) -> None:
+    names = ("north/echo", "south/echo")
+    card, weights = untrained_segmenter(1, site="echofed", datasets=names)
+    admit(centre, brought(tmp_path, card, weights), alias="averaged-masks")
+    assert served_segmenters(centre.ledger)[card.id].datasets == names
+    centre.ledger.append(WITHDRAWAL_BEGUN, {"dataset": "south/echo"}, actor="ada")
+    assert not served_segmenters(centre.ledger)
+
+
 def test_a_segmenter_is_kept_logged_and_recorded_and_once_only(
     centre: Centre, tmp_path: Path
 ) -> None:

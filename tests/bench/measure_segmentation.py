@@ -168,7 +168,8 @@ def _answer(
     if segmenter.card.answers == "masks":
         (found,) = segmenter.masks(case.clip, view=case.view, looks=looks)
         labels_HW = found.mask.renamed(case.annotation.structures).labels_HW
-        return _extracted(labels_HW, case), _mask_figures(labels_HW, case)
+        known = segmenter.card.structures
+        return _extracted(labels_HW, case), _mask_figures(labels_HW, case, known)
     (contour,) = segmenter.contours(case.clip, view=case.view)
     if contour is None:
         return None, {}
@@ -238,10 +239,14 @@ def _with_spline(forward: Forward) -> Forward:
     return points_only
 
 
-def _mask_figures(labels_HW: NDArray[np.uint8], case: Case) -> dict[str, float]:
+def _mask_figures(
+    labels_HW: NDArray[np.uint8], case: Case, known: Sequence[str]
+) -> dict[str, float]:
+    """Of the structures that the segmenter tells apart."""
     told: dict[str, float] = {}
     for value, name in enumerate(case.annotation.structures[1:], 1):
-        told |= _region_figures(labels_HW == value, case, name)
+        if name in known:
+            told |= _region_figures(labels_HW == value, case, name)
     return told
 
 

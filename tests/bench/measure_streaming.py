@@ -33,13 +33,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from google.protobuf import descriptor_pb2, descriptor_pool
 
-from aggregator.authority import (
+from shared.pb import tensor_pb2 as pb
+from shared.rpc.authority import (
     create_authority,
     ensure_server_certificate,
     sign_caller_certificate,
     write_private_key,
 )
-from shared.pb import tensor_pb2 as pb
 from shared.rpc.channel import open_channel
 from shared.rpc.codec import CHUNK_BYTES, MIB, chunks_of_tensor, tensor_from_chunks
 from shared.rpc.gate import Limits

@@ -9,7 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from aggregator.authority import (
+from shared.rpc.authority import (
     Authority,
     create_authority,
     ensure_server_certificate,

@@ -8,8 +8,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from aggregator.authority import create_authority, sign_model_card
 from shared.errors import Code, EchoFedError
+from shared.rpc.authority import create_authority, sign_model_card
 from shared.signature import expect_signed
 
 CARD = b'{"id": "north-unet-1", "weights_sha256": "00"}'

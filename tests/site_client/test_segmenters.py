@@ -15,7 +15,6 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from aggregator.authority import create_authority, ensure_server_certificate
 from aggregator.centre import Centre, open_centre
 from aggregator.enrolment import approve, invite, revoke
 from aggregator.hosting import running_services
@@ -26,6 +25,7 @@ from shared.echo.segmenter import SegmenterCard, load_segmenter_files, save_segm
 from shared.errors import Code, EchoFedError
 from shared.files import read_json, write_json
 from shared.ledger import Ledger
+from shared.rpc.authority import create_authority, ensure_server_certificate
 from shared.signature import SIGNATURE_FILE
 from shared.testing.segmenters import untrained_segmenter
 from site_client.cli import build_app

@@ -18,10 +18,10 @@ import pytest
 import yaml
 from numpy.typing import NDArray
 
-from aggregator.authority import Authority
 from shared.files import read_json, write_json
 from shared.ledger import Ledger
 from shared.phantom.hospital import HospitalSpec, write_hospital
+from shared.rpc.authority import Authority
 from shared.testing.commands import run_command, serving, set_options
 from shared.testing.declared import examine
 from shared.testing.recorder import Crossing, SentBody, decode, recording

@@ -24,7 +24,6 @@ import psutil
 import pytest
 from flwr.cli.build import build_fab_from_disk
 
-from aggregator.authority import Authority, create_authority, ensure_server_certificate
 from aggregator.enrolment import approve, invite
 from aggregator.front import running_front
 from aggregator.superlink import (
@@ -38,6 +37,7 @@ from aggregator.superlink import (
 from shared.errors import Code, EchoFedError
 from shared.files import read_json, sha256_hex
 from shared.ledger import Ledger
+from shared.rpc.authority import Authority, create_authority, ensure_server_certificate
 from shared.testing.leaks import find_words
 from shared.testing.recorder import Crossing, SentBody, SentMessage, decode, parse, recording
 from site_client.federate import federate, free_port

@@ -12,11 +12,11 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from aggregator.authority import Authority
 from aggregator.cli import build_app
 from aggregator.enrolment import find
 from shared.errors import Code, EchoFedError
 from shared.files import read_json, write_json
+from shared.rpc.authority import Authority
 from site_client.identity import accept_certificate, join
 
 RUNNER = CliRunner()

@@ -69,3 +69,11 @@ def test_a_few_stills_are_left_as_they_are() -> None:
     whole = [contour for contour in _beat() if contour]
     few = [whole[0], _walled(whole[3]), whole[9]]
     assert steady_base(few) == few
+
+
+def test_of_two_bases_that_are_equally_frequent_one_is_taken() -> None:
+    jumps = [_walled(c) if place % 2 else c for place, c in enumerate(_beat())]
+    whole = [_walled(contour).length_mm for contour in _beat()]
+    found = [contour.length_mm for contour in steady_base(jumps) if contour is not None]
+    assert len(found) == len(jumps)
+    assert np.ptp(np.divide(found, whole)) < 0.05

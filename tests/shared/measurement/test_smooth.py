@@ -81,3 +81,15 @@ def test_far_frames_go_and_at_most_three_in_ten() -> None:
     assert smooth_cine(far, 30.0).rejected == (2, 11)
     wild = [scaled(c, 1 + 0.5 * (i % 2), 1, frame=i) for i, c in enumerate(cine)]
     assert len(smooth_cine(wild, 30.0).rejected) <= 6
+
+
+def test_frames_gone_astray_take_no_row_of_others_with_them() -> None:
+    squeeze = np.sin(np.pi * np.arange(20) / 20) ** 4
+    still = half_ellipse(num_points=41, cut=-0.3)
+    beat: list[Contour | None] = [
+        scaled(still, 1 - 0.55 * part, 1 - 0.35 * part, frame=place)
+        for place, part in enumerate(squeeze)
+    ]
+    beat[9] = beat[10] = scaled(still, 1.0, 1.0, frame=9)
+    # two side by side are a few frames' word against a few: their neighbours may go for them
+    assert len(smooth_cine(beat, 33.0).rejected) <= 2

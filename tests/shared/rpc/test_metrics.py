@@ -144,10 +144,10 @@ def test_nobody_is_named(host: Host, channel: Channel) -> None:
 def test_a_worker_is_asked_at_every_scrape(host: Host) -> None:
     restarts = iter(range(100))
 
-    def read() -> Statistics:
-        return Statistics(5, 40, 8, num_restarts=next(restarts), num_waiting=3)
+    def read() -> dict[str, Statistics]:
+        return {"masks": Statistics(5, 40, 8, num_restarts=next(restarts), num_waiting=3)}
 
-    host.metrics.watch_worker("segmentation", read)
+    host.metrics.watch_workers(read)
     for expected in (0.0, 1.0):
         values = {key[0]: value for key, value in host.values().items() if "_worker_" in key[0]}
         assert values == {

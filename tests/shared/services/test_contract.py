@@ -18,7 +18,7 @@ from shared.rpc.peer import ROLES, Credentials
 from shared.rpc.server import Service
 from shared.services import SERVICES
 from shared.testing.contracts import ServiceContract
-from shared.testing.hosting import LIMITS, BadRequest, ask, hosting, refusal
+from shared.testing.hosting import LIMITS, BadRequest, ask, bare_channel, hosting, refusal
 
 KINDS = {"Double": (0, 0), "Sum": (1, 0), "Count": (0, 1), "Echo": (1, 1)}
 
@@ -152,6 +152,31 @@ def test_who_stops_listening_frees_the_place(
                 break
             except EchoFedError:
                 assert time.monotonic() < deadline
+
+
+def test_who_does_not_listen_holds_a_place_no_longer_than_the_deadline(
+    service: Service, passes: Mapping[str, Credentials]
+) -> None:
+    endless = codec.tensor_to(np.asarray(10**9)).SerializeToString()
+    with (
+        hosting(service, passes) as address,
+        open_channel(address, passes["site"]) as channel,
+        bare_channel(address, passes["site"]) as inner,
+    ):
+        held = inner.unary_stream("/tests.v1.TallyService/Count")(endless, timeout=0.5)
+        assert held.code() is grpc.StatusCode.DEADLINE_EXCEEDED  # not a message of it was read
+        give_up = time.monotonic() + 20.0
+        while not answers(channel, service):
+            assert time.monotonic() < give_up
+
+
+def answers(channel: Any, service: Service) -> bool:
+    """Whether the caller finds a place."""
+    try:
+        ask(channel, service, "Double", tensor(1.0))
+    except EchoFedError:
+        return False
+    return True
 
 
 def test_every_line_of_the_table_loads() -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aggregator.authority import Authority, sign_model_card
 from shared.errors import Code, EchoFedError
 from shared.files import sha256_hex
 from shared.pb import models_pb2 as pb
+from shared.rpc.authority import Authority, sign_model_card
 from shared.rpc.channel import Channel, open_channel
 from shared.rpc.codec import CHUNK_BYTES
 from shared.rpc.peer import Credentials, Peer

@@ -13,15 +13,15 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from aggregator.authority import (
+from shared.files import write_bytes
+from shared.phantom.hospital import HospitalSpec, write_hospital
+from shared.rpc.authority import (
     Authority,
     create_authority,
     ensure_server_certificate,
     sign_site_certificate,
     write_private_key,
 )
-from shared.files import write_bytes
-from shared.phantom.hospital import HospitalSpec, write_hospital
 from shared.testing.dicom import build_dicom
 from shared.testing.orthanc import Orthanc, SenderTls, is_installed, running
 from site_client.federate import free_port

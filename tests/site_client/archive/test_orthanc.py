@@ -18,9 +18,9 @@ from click.testing import Result
 from pydicom import dcmread
 from typer.testing import CliRunner
 
-from aggregator.authority import Authority
 from shared.echo.manifest import DatasetManifest
 from shared.errors import Code, EchoFedError
+from shared.rpc.authority import Authority
 from shared.testing.orthanc import Orthanc
 from site_client.archive.access import PASSWORD, USER, open_client
 from site_client.archive.dicomweb import DicomWeb

@@ -15,8 +15,8 @@ from pydicom.filebase import DicomBytesIO
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.sop_class import UltrasoundMultiFrameImageStorage
 
-from aggregator.authority import Authority
 from shared.errors import Code, EchoFedError
+from shared.rpc.authority import Authority
 from shared.settings import build_settings
 from shared.testing.dicom import build_dicom
 from shared.testing.orthanc import SenderTls

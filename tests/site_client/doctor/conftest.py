@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from aggregator.authority import Authority, create_authority, ensure_server_certificate
 from aggregator.enrolment import approve, invite
 from shared.ledger import Ledger
+from shared.rpc.authority import Authority, create_authority, ensure_server_certificate
 from site_client.doctor.finding import Check, Finding, Premises
 from site_client.identity import Identity, accept_certificate, join
 from site_client.policy import Policy, save_policy

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from aggregator.authority import SERVER_VALID, Authority, create_authority
 from shared.errors import Code, EchoFedError
+from shared.rpc.authority import SERVER_VALID, Authority, create_authority
 from site_client.archive.tls import TlsFiles
 from site_client.doctor import certificate, clock, keys, receiver
 from site_client.doctor.finding import Premises

@@ -1,4 +1,7 @@
-"""The centre's private certificate authority: signs its server, every caller and its models."""
+"""A private certificate authority: signs its server, every caller, and at the centre the models.
+
+The centre has one for the federation, and each site one for the machines inside the hospital.
+"""
 
 import ipaddress
 import os
@@ -15,7 +18,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from shared.errors import Code, EchoFedError
 from shared.files import write_bytes
-from shared.rpc.peer import Role
+from shared.rpc.peer import Credentials, Role
 from shared.signature import sign_card
 
 AUTHORITY_VALID = timedelta(days=3650)
@@ -52,12 +55,12 @@ class Authority:
         return self.folder / "revoked.json"
 
 
-def create_authority(folder: Path, federation: str, *, now: datetime) -> Authority:
+def create_authority(folder: Path, name: str, *, now: datetime) -> Authority:
     """Make the key and the self-signed certificate of a new authority.
 
     Args:
         folder: where to write ``ca.pem`` and ``ca.key`` (readable by the owner only).
-        federation: name shown in the certificate.
+        name: of the federation or the hospital, shown in the certificate.
         now: aware time of issue.
 
     Raises:
@@ -67,13 +70,13 @@ def create_authority(folder: Path, federation: str, *, now: datetime) -> Authori
     if authority.ca_key.exists():
         raise EchoFedError(
             Code.ALREADY_EXISTS,
-            "this centre already has a certificate authority",
+            "there is a certificate authority already",
             "use another folder",
         )
     key = ec.generate_private_key(ec.SECP384R1())
-    name = _name(f"{federation} authority", federation)
+    subject = _name(f"{name} authority", name)
     certificate = (
-        _builder(name, name, key.public_key(), now, AUTHORITY_VALID)
+        _builder(subject, subject, key.public_key(), now, AUTHORITY_VALID)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(signs_certificates=True), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
@@ -89,22 +92,19 @@ def ensure_server_certificate(authority: Authority, hosts: Sequence[str], *, now
 
     Args:
         authority: the signer; the server's files are written beside it.
-        hosts: names and addresses under which sites reach the centre; loopback is always added.
+        hosts: names and addresses under which callers reach it; loopback is always added.
         now: aware time.
 
     Returns:
         Whether a new certificate was issued.
     """
     names = sorted({*_LOOPBACK, *hosts})
-    if authority.server_pem.is_file() and authority.server_key.is_file():
-        current = x509.load_pem_x509_certificate(authority.server_pem.read_bytes())
-        fresh = current.not_valid_after_utc - now > SERVER_RENEWED_BEFORE
-        if fresh and _hosts_of(current) == names:
-            return False
+    if _is_fresh(authority.server_pem, authority.server_key, names, now=now):
+        return False
     key = ec.generate_private_key(ec.SECP384R1())
     certificate = _issue(
         authority,
-        _name("centre", ""),
+        _name("server", ""),
         key.public_key(),
         usage=ExtendedKeyUsageOID.SERVER_AUTH,
         alternatives=[_general_name(host) for host in names],
@@ -112,6 +112,38 @@ def ensure_server_certificate(authority: Authority, hosts: Sequence[str], *, now
     )
     write_private_key(authority.server_key, key)
     write_bytes(authority.server_pem, certificate.public_bytes(serialization.Encoding.PEM))
+    return True
+
+
+def ensure_caller_certificate(
+    authority: Authority, files: Credentials, name: str, *, role: Role, now: datetime
+) -> bool:
+    """Make key and certificate of a caller on this machine where missing or near their end.
+
+    Args:
+        authority: the signer.
+        files: where the caller's key and certificate are written.
+        name: under which it calls.
+        role: in which it calls.
+        now: aware time.
+
+    Returns:
+        Whether a new certificate was issued.
+    """
+    names = [f"{name}.{role}"]
+    if _is_fresh(files.certificate, files.key, names, now=now):
+        return False
+    key = ec.generate_private_key(ec.SECP384R1())
+    certificate = _issue(
+        authority,
+        _name(name, ""),
+        key.public_key(),
+        usage=ExtendedKeyUsageOID.CLIENT_AUTH,
+        alternatives=[x509.DNSName(names[0])],
+        period=(now, SERVER_VALID),
+    )
+    write_private_key(files.key, key)
+    write_bytes(files.certificate, certificate.public_bytes(serialization.Encoding.PEM))
     return True
 
 
@@ -132,7 +164,7 @@ def read_request(csr_pem: bytes) -> x509.CertificateSigningRequest:
         raise EchoFedError(
             Code.WIRE_INVALID,
             "the certificate request is damaged",
-            "ask the site to run init again",
+            "make a new one, at a site with init",
         ) from error
     return csr
 
@@ -191,6 +223,15 @@ def write_private_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
         ),
     )
     os.chmod(path, 0o600)
+
+
+def _is_fresh(certificate: Path, key: Path, names: Sequence[str], *, now: datetime) -> bool:
+    """Whether a certificate is there, far from its end, and of these names."""
+    if not (certificate.is_file() and key.is_file()):
+        return False
+    current = x509.load_pem_x509_certificate(certificate.read_bytes())
+    far = current.not_valid_after_utc - now > SERVER_RENEWED_BEFORE
+    return far and _hosts_of(current) == sorted(names)
 
 
 def _issue(
