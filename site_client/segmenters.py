@@ -6,7 +6,7 @@ from datetime import datetime
 from shared.echo.expert import CARD_FILE, WEIGHTS_FILE
 from shared.echo.segmenter import SegmenterCard, load_segmenter_files, read_segmenter_card
 from shared.errors import Code, EchoFedError
-from shared.files import expect_file_name, write_bytes
+from shared.files import expect_file_name, read_json, write_bytes
 from shared.ledger import Ledger
 from shared.services.models import FetchedModel, fetch_model
 from shared.signature import SIGNATURE_FILE, expect_signed
@@ -33,7 +33,8 @@ def fetch_segmenter(
 
     Raises:
         EchoFedError: MODEL_UNKNOWN where the centre has none of that name, SIGNATURE_INVALID,
-            CHECKPOINT_CORRUPT, CARD_NEWER, and as ``open_services``; what was here stays.
+            CHECKPOINT_CORRUPT, CARD_NEWER, IDENTITY_MISMATCH where another segmenter here has its
+            id, and as ``open_services``; what was here stays.
     """
     with open_services(store, centre, now=now, deadline_s=DEADLINE_S) as channel:
         ca_pem = Identity(store.identity_folder).ca.read_bytes()
@@ -82,6 +83,14 @@ def _read(card: bytes, alias: str) -> SegmenterCard:
 def _keep(store: SiteStore, card: SegmenterCard, model: FetchedModel) -> None:
     """The bytes that were signed, the card last: a folder with a card is whole."""
     folder = store.segmenter_folder(expect_file_name(card.id))
+    if card.id in store.segmenters():
+        here = read_json(folder / CARD_FILE)
+        if here.get("weights_sha256") != card.weights_sha256:
+            raise EchoFedError(
+                Code.IDENTITY_MISMATCH,
+                f"another segmenter of this site is called {card.id}",
+                "ask the centre where its own comes from",
+            )
     write_bytes(folder / WEIGHTS_FILE, model.weights)
     write_bytes(folder / SIGNATURE_FILE, model.signature)
     write_bytes(folder / CARD_FILE, model.card)

@@ -135,5 +135,5 @@ def _require_finite(loss: float, epoch: int) -> None:
         raise EchoFedError(
             Code.FEATURES_NOT_FINITE,
             f"the training loss is {loss} in epoch {epoch}",
-            "lower expert.learning_rate with --set and train again",
+            "lower learning_rate of expert or segmenter with --set and train again",
         )

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,11 +62,11 @@ def add(tmp_path: Path) -> Add:
     return build
 
 
-def frames_of(store: SiteStore, side: int = 64, **wanted: object) -> AnnotatedFrames:
-    return load_annotated(store, store.datasets(), Wanted(side, **wanted))  # type: ignore[arg-type]
+def frames_of(store: SiteStore, side: int = 64, **wanted: Any) -> AnnotatedFrames:
+    return load_annotated(store, store.datasets(), Wanted(side, **wanted))
 
 
-def refusal(store: SiteStore, **wanted: object) -> Code:
+def refusal(store: SiteStore, **wanted: Any) -> Code:
     with pytest.raises(EchoFedError) as caught:
         frames_of(store, **wanted)
     return caught.value.code

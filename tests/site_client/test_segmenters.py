@@ -165,6 +165,15 @@ def test_a_refused_fetch_leaves_what_was_here(
     assert states(house.store) == [("ok", None)]
 
 
+def test_a_segmenter_of_this_site_is_not_overwritten_by_one_of_its_name(house: House) -> None:
+    card, weights = untrained_segmenter(1)
+    save_segmenter(house.store.segmenter_folder(card.id), card, weights)
+    other, others = untrained_segmenter(2, site="south")
+    house.serve(replace(other, id=card.id), others)
+    assert house.refusal() is Code.IDENTITY_MISMATCH
+    assert load_trusted(house.store, card.id, site="north") == (card, weights)
+
+
 def test_an_alias_that_the_centre_does_not_know_is_refused(house: House) -> None:
     assert house.refusal("segmentation-mask") is Code.MODEL_UNKNOWN
 
