@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -53,7 +54,7 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 NOW = datetime.now(UTC)
 TIMEOUT_S = 300.0
 QUESTION = Question("A4C", PARTS[0], wants_masks=True, wants_contours=False)
-CARD = {"structures": ("background", "lv", "myocardium", "la"), "image_size": 64}
+CARD: dict[str, Any] = {"structures": ("background", "lv", "myocardium", "la"), "image_size": 64}
 
 
 @dataclass
