@@ -32,6 +32,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.ndimage import gaussian_filter
 
 from shared.echo.frame import Clip
 from shared.echo.segmenter import save_segmenter
@@ -153,9 +154,11 @@ def answer_speed(segmenters: Segmenters, seconds: float) -> float:
 
 
 def clip_of(seed: int) -> Clip:
-    """Pixels that nothing was cut from; a random network sees as much in them as in a heart."""
-    pixels = np.random.default_rng(seed).integers(0, 255, (NUM_FRAMES, *SIZE), np.uint8)
-    return Clip(pixels, (0.5, 0.5), 33.0, "", "")
+    """Clouds, in which a random network sees pieces as large as in a heart, not single pixels."""
+    noise_THW = np.random.default_rng(seed).standard_normal((NUM_FRAMES, *SIZE))
+    clouds_THW = gaussian_filter(noise_THW, (0.0, 8.0, 8.0))
+    grey_THW = 128.0 + 50.0 * clouds_THW / clouds_THW.std()
+    return Clip(grey_THW.clip(0, 255).astype(np.uint8), (0.5, 0.5), 33.0, "", "")
 
 
 @contextmanager
