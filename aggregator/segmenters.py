@@ -17,9 +17,14 @@ from aggregator.serving import (
     withdrawn_segmenters,
 )
 from shared.echo.expert import CARD_FILE
-from shared.echo.segmenter import SegmenterCard, load_segmenter_files, save_segmenter
+from shared.echo.segmenter import (
+    SegmenterCard,
+    load_segmenter_files,
+    read_segmenter_card,
+    save_segmenter,
+)
 from shared.errors import Code, EchoFedError
-from shared.files import arrays_from_bytes, expect_file_name
+from shared.files import arrays_from_bytes, expect_file_name, read_json
 
 log = logging.getLogger(__name__)
 _ALIAS = re.compile(r"[a-z][a-z0-9-]{0,63}")
@@ -58,9 +63,9 @@ def register_segmenter(
     Raises:
         EchoFedError: CONFIG_MISSING, CHECKPOINT_CORRUPT for weights that are not the card's or do
             not fit its network, NAME_UNKNOWN for a network that is not in the table, CARD_NEWER,
-            FEATURES_NOT_FINITE, DATASET_WITHDRAWN, IDENTITY_MISMATCH where another segmenter has
-            its id, CONFIG_INVALID for a bad alias or no reason to move one, RUN_FAILED while an
-            increment, a fusion or a withdrawal runs.
+            FEATURES_NOT_FINITE, DATASET_WITHDRAWN, IDENTITY_MISMATCH where something else has
+            its id or its card was altered since, CONFIG_INVALID for a bad alias or no reason to
+            move one, RUN_FAILED while an increment, a fusion or a withdrawal runs.
     """
     card, weights = load_segmenter_files(path.parent if path.name == CARD_FILE else path)
     with alone(centre):
@@ -81,13 +86,14 @@ def _register(
             "say with --reason why another one should serve, or give another --alias",
         )
     is_new = card.id not in known
+    names = {name, *(alias for one in known.values() for alias in one.aliases)}
+    if card.id in _taken(centre) | names if is_new else not _is_known(centre, card):
+        raise EchoFedError(
+            Code.IDENTITY_MISMATCH, f"something else is called {card.id[:80]}", "ask its site"
+        )
     if is_new:
         _expect_not_withdrawn(centre, card)
         _expect_fits(card, weights)
-    elif known[card.id].sha256 != card.weights_sha256:
-        raise EchoFedError(
-            Code.IDENTITY_MISMATCH, f"another segmenter is called {card.id}", "ask its site"
-        )
     save_segmenter(centre.segmenter_folder(expect_file_name(card.id)), card, weights)
     if is_new:
         registry_of(centre).log_segmenter(card)
@@ -100,8 +106,22 @@ def _register(
     return Registered(card, name, before, is_new, before != card.id)
 
 
+def _taken(centre: Centre) -> set[str]:
+    """Names by which sites ask for something that is no segmenter."""
+    return {*_TAKEN, *(expert.id for expert in centre.state.experts())}
+
+
+def _is_known(centre: Centre, card: SegmenterCard) -> bool:
+    """Whether this very card was registered; of one that the disk lost, what the ledger has."""
+    try:
+        return read_segmenter_card(read_json(centre.segmenter_folder(card.id) / CARD_FILE)) == card
+    except EchoFedError:
+        entries = [e.body for e in centre.ledger.entries() if e.kind == SEGMENTER_REGISTERED]
+        return _record(card) in entries
+
+
 def _expect_alias(centre: Centre, alias: str) -> None:
-    taken = {*_TAKEN, *served_segmenters(centre.ledger), *(e.id for e in centre.state.experts())}
+    taken = {*_taken(centre), *served_segmenters(centre.ledger)}
     if not _ALIAS.fullmatch(alias) or alias in taken:
         raise EchoFedError(
             Code.CONFIG_INVALID,

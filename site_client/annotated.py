@@ -11,7 +11,13 @@ import torch
 from numpy.typing import NDArray
 
 from shared.echo.annotation import Annotation
-from shared.echo.manifest import SPLITS, ClipRecord, DatasetManifest, Split
+from shared.echo.manifest import (
+    SPLITS,
+    ClipRecord,
+    DatasetManifest,
+    Split,
+    require_patients_apart,
+)
 from shared.echo.mask import STRUCTURES
 from shared.errors import Code, EchoFedError
 from shared.segmentation.fit import fitted_size, fitted_spacing, resized
@@ -127,9 +133,11 @@ def load_annotated(
 
     Raises:
         EchoFedError: DATASET_UNKNOWN, CHECKPOINT_CORRUPT, NAME_UNKNOWN for structures that nobody
-            annotated, or FRAMES_MISSING naming the datasets.
+            annotated, VIEW_UNKNOWN for views that no clip shows, PATIENT_IN_TWO_SPLITS where
+            datasets split a patient differently, or FRAMES_MISSING naming the datasets.
     """
     manifests = [store.manifest(name) for name in datasets]
+    require_patients_apart(clip for one in manifests for clip, _ in _annotated_clips(one, SPLITS))
     chosen = [
         _Chosen(record, place, view)
         for place, manifest in enumerate(manifests)
@@ -144,6 +152,7 @@ def load_annotated(
         )
     names = _structures(chosen, wanted)
     shown = tuple(sorted({one.view for one in chosen}))
+    _expect_shown(wanted.views, shown)
     parts: dict[str, list[NDArray[np.generic]]] = {}
     patients = {key: n for n, key in enumerate(sorted({one.record.patient for one in chosen}))}
     for number, one in enumerate(chosen):
@@ -179,6 +188,16 @@ def annotated_clips(
         views = label_map.views_of(clip.label)
         if len(views) == 1:
             yield clip, next(iter(views))
+
+
+def _expect_shown(wanted: Sequence[str], shown: Sequence[str]) -> None:
+    missing = [view for view in wanted if view not in shown]
+    if missing:
+        raise EchoFedError(
+            Code.VIEW_UNKNOWN,
+            f"no clip with masks shows {', '.join(missing)}",
+            f"there are {', '.join(shown)}",
+        )
 
 
 def _structures(chosen: Sequence[_Chosen], wanted: Wanted) -> tuple[str, ...]:

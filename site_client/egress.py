@@ -12,6 +12,7 @@ import numpy as np
 
 from shared.echo.expert import ExpertCard
 from shared.echo.features import ARRAYS, ExportCard, FeatureExport
+from shared.echo.frame import Clip
 from shared.echo.manifest import ClipRecord, DatasetManifest
 from shared.echo.mask import STRUCTURES
 from shared.echo.ontology import load_ontology
@@ -260,6 +261,25 @@ class Egress:
         if names:
             self._sent("withdrawals", self._site, json.dumps(names).encode())
         return names
+
+    def expect_service(self, service: str, clip: Clip) -> None:
+        """Check that a shared service may be sent pixels; a refusal is recorded.
+
+        Raises:
+            EchoFedError: EGRESS_DENIED for a service that the policy does not name.
+        """
+        if service not in self._policy.services:
+            reason = f"the policy does not name the service {service}"
+            self._refuse(Code.EGRESS_DENIED, clip.key, "pixels", reason)
+
+    def release_pixels(self, service: str, clip: Clip) -> None:
+        """Let a clip's pixels go to a shared service; its key and its patient stay.
+
+        Raises:
+            EchoFedError: as ``expect_service``.
+        """
+        self.expect_service(service, clip)
+        self._sent("pixels", clip.key, np.ascontiguousarray(clip.pixels_THW).tobytes())
 
     def release_receipt(self, document: Mapping[str, Any]) -> dict[str, Any]:
         """Let go how a request went: declared keys, and names only that the centre used itself."""

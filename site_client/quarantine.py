@@ -98,6 +98,29 @@ def admit(store: SiteStore, candidate: Candidate, on_text: OnText) -> StoredClip
     return blanked
 
 
+def clean(store: SiteStore, candidate: Candidate) -> StoredClip:
+    """The clip for one look, of which nothing is kept: as a person decided, else text is blanked.
+
+    Raises:
+        EchoFedError: TEXT_FOUND where a person dropped it, or where text is left after blanking.
+    """
+    path = _note_path(store, candidate.key)
+    note = _read(path) if path.is_file() else None
+    if note is not None and note.decision:
+        return _obey(note, candidate)
+    clip = candidate.decode()
+    where_HW = _where_to_look(candidate, clip)
+    boxes = find_text(clip.pixels_THW, where_HW)
+    cleaned = _blank(clip, boxes, where_HW) if boxes else replace(clip, text="none")
+    if cleaned is None:
+        raise EchoFedError(
+            Code.TEXT_FOUND,
+            "a file shows text after blanking too",
+            "ingest it, look at it with echofed-site review, and decide",
+        )
+    return cleaned
+
+
 def decision_about(store: SiteStore, key: str) -> str:
     """What a person decided about a clip; empty where nobody did or had to."""
     path = _note_path(store, key)

@@ -45,7 +45,9 @@ def steady_base(contours: Sequence[Contour | None]) -> list[Contour | None]:
         return steady
     outlines = [_outline(contour) for contour in contours if contour is not None]
     turns_T2 = np.stack([outline.base_turns for outline in outlines])
-    is_near_T2 = np.abs(turns_T2 - np.median(turns_T2, axis=0)) < _FAR_RAD
+    # the lower median is one of the frames' own: between two bases nothing would be near
+    usual_2 = np.quantile(turns_T2, 0.5, axis=0, method="lower")
+    is_near_T2 = np.abs(turns_T2 - usual_2) < _FAR_RAD
     for side in (0, 1):
         near = np.flatnonzero(is_near_T2[:, side])
         turns_T2[:, side] = np.interp(np.arange(len(shown)), near, turns_T2[near, side])

@@ -152,7 +152,7 @@ def answer_clip(segmenters: Segmenters, clip: Clip, question: Question) -> Itera
     walls: dict[int, Contour] = {}
     for answer in segment_frames(chosen, clip, question):
         contours.append(answer.contour)
-        if (wall := _wall_of(answer)) is not None:
+        if (wall := wall_of(answer)) is not None:
             walls[answer.frame] = wall
         yield answer
     if question.wants_contours:
@@ -223,16 +223,7 @@ def names_of(chosen: Segmenters) -> Iterator[ModelName]:
             yield ModelName(one.card.id, one.card.weights_sha256)
 
 
-def _measured(cine: TracedCine) -> Measured | Unmeasured:
-    try:
-        found = assess([cine])
-    except EchoFedError as error:  # the contours stand without numbers
-        return Unmeasured(error)
-    (beat,) = found.beats
-    return Measured(found.measurements, found.cautions, beat.ed, beat.es)
-
-
-def _wall_of(answer: FrameAnswer) -> Contour | None:
+def wall_of(answer: FrameAnswer) -> Contour | None:
     """The outer face of the wall, None where no mask shows a whole one."""
     if answer.mask is None or answer.contour is None:
         return None
@@ -242,6 +233,15 @@ def _wall_of(answer: FrameAnswer) -> Contour | None:
         if error.code not in _NO_CONTOUR:
             raise
         return None
+
+
+def _measured(cine: TracedCine) -> Measured | Unmeasured:
+    try:
+        found = assess([cine])
+    except EchoFedError as error:  # the contours stand without numbers
+        return Unmeasured(error)
+    (beat,) = found.beats
+    return Measured(found.measurements, found.cautions, beat.ed, beat.es)
 
 
 def _expect_no_strip(clip: Clip) -> None:

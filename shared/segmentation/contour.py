@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline, RectBivariateSpline
 
+from shared.echo.contour import crosses_itself
 from shared.echo.frame import MillimetresPerPixel
 from shared.errors import Code, EchoFedError
 from shared.shapes import expect
@@ -53,7 +54,8 @@ def fuse_heads(
     Moving the points of the densified curve instead of the landmarks is what makes the curve as
     good as the map between them. Both base points and the apex move no further than their
     covariance allows: near the mitral plane the map's zero turns from the wall to the base line,
-    and a base point would slide along it.
+    and a base point would slide along it. Where the moved curve would cross itself, the spline
+    through the landmarks stays.
 
     Args:
         landmarks_xy_mm_K2: in order along the contour; the apex is the middle one.
@@ -76,6 +78,8 @@ def fuse_heads(
             moved[point], curve[point], covariance_mm2_K22[landmark], max_sigma=max_sigma
         )
     contour = spline_through(moved, num_points)
+    if crosses_itself(contour):  # the map's zero is torn: it says less than the landmarks
+        contour, moved = curve, curve
     surface = _surface(distance_mm_HW, mm_per_pixel)
     return FusedContour(
         contour,

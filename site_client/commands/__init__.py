@@ -17,6 +17,7 @@ COMMANDS: Registry[Callable[..., None]] = Registry(
         "train": "site_client.commands.train:train",
         "evaluate": "site_client.commands.evaluate:evaluate",
         "predict": "site_client.commands.predict:predict",
+        "segment": "site_client.commands.segment:segment",
         "status": "site_client.commands.status:status",
         "federate": "site_client.commands.federate:federate",
         "fetch-model": "site_client.commands.fetch_model:fetch_model",

@@ -141,6 +141,10 @@ class DicomFile:
             key = identity_of(patient, issuer) if patient else f"study {study}"
             return RawHeader(key, _count_removed(self._dataset), study, _day(self._dataset))
 
+    def original(self) -> FileDataset:
+        """The file as it came, identity and all: for clinical objects of the same archive only."""
+        return self._dataset
+
     def clip(self) -> RawClip:
         """Decode the pixels as grey and read the calibration.
 

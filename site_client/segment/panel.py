@@ -74,7 +74,7 @@ class Panel:
 
 def draw_panel(segmented: SegmentedCine, *, width: int, shows_doubt: bool = False) -> Panel:
     """Numbers, legend, curve and models; keys and ids only, nothing that names a patient."""
-    numbers = in_order(segmented.measurements)
+    numbers = headlines(segmented.measurements)
     has_curve = sum(contour is not None for contour in segmented.contours) > 2
     corners = _corners(len(numbers), width - 2 * GAP, has_curve=has_curve)
     rows = 1 + max((top for _, top in corners), default=0 if has_curve else -1)
@@ -103,6 +103,14 @@ def in_order(measurements: Sequence[Measurement]) -> list[Measurement]:
     """The numbers that are looked at first, first."""
     rank = {name: place for place, name in enumerate(_FIRST)}
     return sorted(measurements, key=lambda number: rank.get(number.name, len(rank)))
+
+
+def headlines(measurements: Sequence[Measurement]) -> list[Measurement]:
+    """One number of each name: by another method, or of one view alone, it stands in documents."""
+    first: dict[str, Measurement] = {}
+    for number in in_order(measurements):
+        first.setdefault(number.name, number)
+    return list(first.values())
 
 
 def in_words(value: float, unit: str) -> str:
@@ -216,7 +224,7 @@ def _draw_entry(pen: ImageDraw.ImageDraw, corner: tuple[int, int], name: str) ->
 
 
 def _foot(segmented: SegmentedCine) -> list[str]:
-    methods = dict.fromkeys(number.method for number in in_order(segmented.measurements))
+    methods = dict.fromkeys(number.method for number in headlines(segmented.measurements))
     models = ", ".join(model.id for model in segmented.models)
     return [
         *([f"measured by {'; '.join(methods)}"] if methods else []),

@@ -30,6 +30,21 @@ CLINICAL: tuple[Kind, ...] = ("seg", "sr")
 """These name the patient of the source and are for the hospital's archive only."""
 
 
+def fitting_kinds(segmented: SegmentedCine, *, is_dicom: bool) -> tuple[Kind, ...]:
+    """All kinds that have something to hold: no film of a still, no object without its source."""
+    is_cine = len(segmented.clip.pixels_THW) > 1
+    shows = any(mask is not None and mask.labels_HW.any() for mask in segmented.masks)
+    is_reported = bool(segmented.measurements) or segmented.ed is not None
+    fits: dict[Kind, bool] = {
+        "png": True,
+        "mp4": is_cine,
+        "json": True,
+        "seg": is_dicom and shows,
+        "sr": is_dicom and is_reported,
+    }
+    return tuple(kind for kind in FILES if fits[kind])
+
+
 def write_outputs(
     folder: Path,
     segmented: SegmentedCine,

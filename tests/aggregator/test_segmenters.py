@@ -185,6 +185,34 @@ def test_the_id_of_one_cannot_be_taken_by_another(centre: Centre, tmp_path: Path
     assert load_segmenter_files(centre.segmenter_folder(card.id)) == (card, weights)
 
 
+def test_no_segmenter_is_called_as_something_that_is_asked_for(
+    centre: Centre, tmp_path: Path
+) -> None:
+    """A site that asks for the fusion, or for an alias, would get it instead."""
+    admit(centre, brought(tmp_path, *untrained_segmenter(1)))
+    card, weights = untrained_segmenter(2, site="south")
+    for name in ("serving", MASKS, "trial"):
+        path = brought(tmp_path / "b", replace(card, id=name), weights)
+        assert refusal(centre, path, alias="trial") is Code.IDENTITY_MISMATCH
+        assert not centre.segmenter_folder(name).exists()
+
+
+def test_a_card_that_was_registered_stays_as_it_was_unless_the_disk_lost_it(
+    centre: Centre, tmp_path: Path
+) -> None:
+    card, weights = untrained_segmenter(1)
+    path, folder = brought(tmp_path, card, weights), centre.segmenter_folder(card.id)
+    admit(centre, path)
+    changes: list[dict[str, Any]] = [{"origin": "real"}, {"datasets": ("b",)}, {"options": {}}]
+    for change in changes:
+        other = brought(tmp_path / "b", replace(card, **change), weights)
+        assert refusal(centre, other) is Code.IDENTITY_MISMATCH
+        assert load_segmenter_files(folder) == (card, weights)
+    shutil.rmtree(folder)
+    assert not admit(centre, path).is_new
+    assert load_segmenter_files(folder) == (card, weights)
+
+
 def test_nothing_is_registered_while_a_withdrawal_runs(centre: Centre, tmp_path: Path) -> None:
     path = brought(tmp_path, *untrained_segmenter(1))
     with alone(centre):

@@ -14,6 +14,7 @@ from shared.echo.statistics import StatisticsExport, read_statistics
 from shared.errors import Code, EchoFedError
 from shared.files import sha256_hex
 from shared.ledger import Ledger
+from shared.testing.beating import beating_clip
 from shared.testing.segmenters import untrained_segmenter
 from site_client.condense import condense
 from site_client.egress import Egress
@@ -315,3 +316,19 @@ def test_a_segmenter_of_a_dataset_that_is_gone_or_of_other_weights_stays(
         with pytest.raises(EchoFedError) as caught:
             egress.release_segmenter(card, data, manifests)
         assert caught.value.code is code
+
+
+def test_pixels_go_to_a_service_that_the_policy_names_and_to_no_other(tmp_path: Path) -> None:
+    clip = beating_clip(2)
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    named = Policy(services=("segmentation",))
+    Egress(named, ledger, site="north", recipient="echofed").release_pixels("segmentation", clip)
+    for policy, service in ((Policy(), "segmentation"), (named, "synthesis")):
+        with pytest.raises(EchoFedError) as caught:
+            Egress(policy, ledger, site="north", recipient="echofed").release_pixels(service, clip)
+        assert caught.value.code is Code.EGRESS_DENIED
+    sent, *refused = ledger.entries()
+    assert (sent.kind, sent.body["artefact"]) == ("egress.sent", "pixels")
+    assert sent.body["sha256"] == sha256_hex(clip.pixels_THW.tobytes())
+    assert [entry.kind for entry in refused] == ["egress.refused", "egress.refused"]
+    assert clip.patient not in str([sent.body, *(entry.body for entry in refused)])

@@ -243,6 +243,26 @@ def test_frames_that_nobody_drew_on_are_not_annotated(store: SiteStore, tmp_path
     }
 
 
+def test_landmarks_stay_with_their_frame_in_whatever_order_a_file_has_them(
+    store: SiteStore, tmp_path: Path
+) -> None:
+    write_clips(tmp_path / "in", 1, 4)
+    labels_THW = drawn(4, 5)
+    places_F32 = np.arange(12.0).reshape(2, 3, 2)
+    (tmp_path / "masks" / "deep").mkdir(parents=True)
+    np.savez(
+        tmp_path / "masks" / "deep" / "00.npz",
+        labels_THW=labels_THW[[3, 0]], frames=[3, 0], landmarks_xy_px_T32=places_F32,
+    )  # fmt: skip
+    report = run(store, tmp_path / "in", masks=tmp_path / "masks", structures=NAMES)
+    annotation = store.clip("demo", report.manifest.clips[0]).annotation
+    assert annotation is not None
+    assert annotation.frames == (0, 3)
+    assert np.array_equal(annotation.labels_FHW, labels_THW[[0, 3]])
+    assert annotation.landmarks_xy_px_F32 is not None
+    assert np.array_equal(annotation.landmarks_xy_px_F32, places_F32[::-1])
+
+
 FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "another size": ({"labels_THW": np.zeros((2, *SIZE[::-1]), np.uint8)}, "DATA_UNREADABLE"),
     "other frames": ({"labels_THW": np.zeros((3, *SIZE), np.uint8)}, "DATA_UNREADABLE"),

@@ -64,9 +64,10 @@ class LabelMaps:
             )
         frames = np.array([frame for numbers, _ in placed for frame in numbers])
         order = np.argsort(frames, kind="stable")
+        landmarks = raws[0].landmarks_xy_px_F32 if len(raws) == 1 else None
         return Annotation(
             tuple(frames[order].tolist()),
             np.concatenate([labels_FHW for _, labels_FHW in placed])[order],
             raws[0].structures or self.structures,
-            raws[0].landmarks_xy_px_F32 if len(raws) == 1 else None,
+            None if landmarks is None else landmarks[order],
         )

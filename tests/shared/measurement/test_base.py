@@ -45,6 +45,14 @@ def test_a_base_that_is_short_now_and_then_is_made_whole(turn_rad: float) -> Non
     np.testing.assert_allclose(areas, [c.area_mm2 for c in jumps], rtol=0.005)
 
 
+def test_a_base_that_is_short_in_every_other_frame_is_one_of_the_two() -> None:
+    """The median of as many on both sides lies between them, far from all."""
+    whole = [contour for contour in _beat() if contour]
+    found = steady_base([_walled(c) if place % 2 else c for place, c in enumerate(whole)])
+    lengths = np.array([c.length_mm if c else np.nan for c in found])
+    assert np.ptp(lengths / [c.length_mm for c in whole]) < 0.015
+
+
 def test_landmarks_keep_their_base_and_gaps_stay_gaps() -> None:
     whole = [contour for contour in _beat() if contour]
     jumps = [_walled(c) if place == 5 else c for place, c in enumerate(whole)]
@@ -61,3 +69,11 @@ def test_a_few_stills_are_left_as_they_are() -> None:
     whole = [contour for contour in _beat() if contour]
     few = [whole[0], _walled(whole[3]), whole[9]]
     assert steady_base(few) == few
+
+
+def test_of_two_bases_that_are_equally_frequent_one_is_taken() -> None:
+    jumps = [_walled(c) if place % 2 else c for place, c in enumerate(_beat())]
+    whole = [_walled(contour).length_mm for contour in _beat()]
+    found = [contour.length_mm for contour in steady_base(jumps) if contour is not None]
+    assert len(found) == len(jumps)
+    assert np.ptp(np.divide(found, whole)) < 0.05

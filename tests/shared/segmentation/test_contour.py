@@ -4,8 +4,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from scipy.interpolate import splev, splprep
+from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 
+from shared.echo.contour import crosses_itself
 from shared.errors import Code, EchoFedError
 from shared.phantom.anatomy import draw_heart
 from shared.phantom.scanner import SCANNERS, PhantomClip, render_clip
@@ -290,6 +292,17 @@ def test_a_base_point_moves_by_its_covariance_s_measure(seed: int) -> None:
         assert move @ np.linalg.solve(covariance[end], move) <= 1.5**2 * 1.01
     free = fuse_heads(landmarks, 1e4 * covariance, exact_map() - 6.0, MM).points_xy_mm_P2
     assert np.hypot(*(free[[0, -1]] - landmarks[[0, -1]]).T).min() > 3.0
+
+
+def test_where_a_torn_map_would_tie_a_knot_the_landmarks_stay() -> None:
+    landmarks = landmarks_on(outline(), 7)
+    torn = 300.0 * gaussian_filter(np.random.default_rng(3).normal(size=SIZE), 8.0)
+    fused = fuse_heads(landmarks, isotropic(7, 20.0), torn, MM)
+    assert crosses_itself(
+        spline_through(project_to_zero(spline_through(landmarks, 41), torn, MM), 41)
+    )
+    assert np.array_equal(fused.points_xy_mm_P2, spline_through(landmarks, 41))
+    assert fused.residual_mm == fused.disagreement_mm
 
 
 def test_apex_of_a_fused_contour_is_its_highest_point() -> None:
