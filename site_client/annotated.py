@@ -137,7 +137,7 @@ def load_annotated(
             datasets split a patient differently, or FRAMES_MISSING naming the datasets.
     """
     manifests = [store.manifest(name) for name in datasets]
-    require_patients_apart(clip for one in manifests for clip, _ in _annotated_clips(one, SPLITS))
+    require_patients_apart(clip for one in manifests for clip, _ in annotated_clips(one, SPLITS))
     chosen = [
         _Chosen(record, place, view)
         for place, manifest in enumerate(manifests)

@@ -147,9 +147,10 @@ def _asker(site: Site, segmenters: Sequence[str], at: str) -> "Ask":
             "name one alias or id at the site's own service, none at the centre's",
         )
     if at == "site":
-        named = {"alias": segmenters[0]} if segmenters else {}
         ask = partial(segment_at_site, site.store, settings.services)
-        return lambda clip, question: ask(clip, replace(question, **named))
+        if not segmenters:
+            return ask
+        return lambda clip, question: ask(clip, replace(question, alias=segmenters[0]))
     return _centre(site)
 
 
