@@ -136,16 +136,20 @@ def doubt(probabilities_SHW: Tensor) -> Tensor:
 
     Of the mean over looks it holds both what each look leaves open and where the looks differ.
     """
-    entropy_HW = torch.special.entr(probabilities_SHW).sum(dim=0)
+    # entr is not vectorised and takes twice as long
+    logs_SHW = probabilities_SHW.clamp_min(torch.finfo(probabilities_SHW.dtype).tiny).log()
+    entropy_HW = -(probabilities_SHW * logs_SHW).sum(dim=0)
     scaled: Tensor = entropy_HW / np.log(max(len(probabilities_SHW), 2))
     return scaled
 
 
 def _mask_of(probabilities_SHW: Tensor, frame: Frame, names: tuple[str, ...]) -> PredictedMask:
     """Mask at the frame's size; probabilities are resized, so that edges are not jagged."""
-    at_size_SHW = torch.nn.functional.interpolate(
-        probabilities_SHW[None], size=frame.pixels_HW.shape, mode="bilinear"
-    )[0]
+    at_size_SHW = probabilities_SHW
+    if at_size_SHW.shape[1:] != frame.pixels_HW.shape:
+        at_size_SHW = torch.nn.functional.interpolate(
+            probabilities_SHW[None], size=frame.pixels_HW.shape, mode="bilinear"
+        )[0]
     # max says where as argmax does, in a tenth of its time
     labels_HW = at_size_SHW.max(dim=0).indices.to(torch.uint8).cpu().numpy()
     mask = Mask(labels_HW, names, frame.mm_per_pixel, frame.key)

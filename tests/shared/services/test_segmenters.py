@@ -1,8 +1,9 @@
 """Segmenters by alias: what they answer, and what becomes of them when an alias moves."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -12,12 +13,18 @@ from shared.echo.expert import WEIGHTS_FILE
 from shared.echo.frame import Clip
 from shared.echo.segmenter import save_segmenter
 from shared.errors import Code, EchoFedError
+from shared.rpc.channel import Channel, open_channel
 from shared.rpc.deadline import Deadline
-from shared.rpc.peer import Peer
+from shared.rpc.peer import Credentials, Peer
 from shared.rpc.settings import WorkerSettings
-from shared.segmentation.answer import Segmenters
+from shared.segmentation.answer import Question, Segmenters
 from shared.segmentation.segmenter import Segmenter, build_stored
+from shared.services.host import Host
+from shared.services.remote_segmentation import segment_remotely
+from shared.services.segmentation import build
 from shared.services.segmenters import PARTS, SERVING, RunningSegmenters
+from shared.testing.hosting import hosting
+from shared.testing.memory import GROWTH, expect_steady_memory
 from shared.testing.segmenters import untrained_segmenter
 
 SETTINGS = WorkerSettings(latency_ms=1.0, threads=1, num_models=2)
@@ -28,7 +35,7 @@ CLIP = Clip(
 )
 
 
-def stored(folder: Path, seed: int, **changes: object) -> Path:
+def stored(folder: Path, seed: int, **changes: Any) -> Path:
     """The folder of an untrained segmenter."""
     card, weights = untrained_segmenter(seed, **changes)
     save_segmenter(folder / card.id, card, weights)
@@ -63,7 +70,9 @@ def await_true(condition: Callable[[], bool], *, timeout_s: float = 240.0) -> No
 
 
 def processes() -> set[int]:
-    return {one.pid for one in psutil.Process().children(recursive=True)}
+    """Those that compute; multiprocessing keeps one beside them that does not."""
+    children = psutil.Process().children(recursive=True)
+    return {one.pid for one in children if "spawn_main" in " ".join(one.cmdline())}
 
 
 @pytest.fixture
@@ -150,3 +159,30 @@ def test_after_the_end_no_process_is_left_and_none_is_started(tmp_path: Path) ->
         assert processes() > before
     assert processes() == before
     assert refusal(store) is Code.WORKER_LOST
+
+
+@pytest.mark.slow
+def test_ten_thousand_clips_take_no_memory(
+    aliases: dict[str, Path],
+    store: RunningSegmenters,
+    passes: Mapping[str, Credentials],
+    tmp_path: Path,
+) -> None:
+    aliases[MASKS] = stored(tmp_path, 1)
+    before = processes()
+    question = Question("A4C", MASKS, wants_masks=True)
+    clip = Clip(CLIP.pixels_THW[:1], CLIP.mm_per_pixel, None, "", "")
+    sizes: list[int] = []
+
+    def asked(channel: Channel) -> Iterator[None]:
+        for place in range(10_000):
+            list(segment_remotely(channel, clip, question))
+            if place in (1000, 9999):
+                (computing,) = processes() - before
+                sizes.append(psutil.Process(computing).memory_info().rss)
+            yield
+
+    service = build(Host(tmp_path / "jobs", segmenters=store))
+    with hosting(service, passes) as address, open_channel(address, passes["site"]) as channel:
+        expect_steady_memory(asked(channel), first=1000)
+    assert sizes[1] < (1 + GROWTH) * sizes[0]
