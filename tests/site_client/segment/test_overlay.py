@@ -113,5 +113,8 @@ def test_a_curve_that_is_flat_or_has_holes_is_drawn(segmented: SegmentedCine) ->
 
 @pytest.mark.parametrize("width", [160, 640, 1500])
 def test_no_number_is_left_out_for_want_of_room(segmented: SegmentedCine, width: int) -> None:
-    tall = draw_panel(replace(segmented, measurements=segmented.measurements * 3), width=width)
+    more = [
+        replace(one, name=f"{one.name} {n}") for n in range(3) for one in segmented.measurements
+    ]
+    tall = draw_panel(replace(segmented, measurements=tuple(more)), width=width)
     assert tall.picture.height > draw_panel(segmented, width=width).picture.height
