@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from shared.errors import Code, EchoFedError
 from shared.files import append_bytes, read_json, write_bytes, write_json
@@ -158,22 +158,29 @@ class JobFolder:
         (folder / _REQUEST).unlink(missing_ok=True)
 
     def ended(self, record: JobRecord) -> tuple[JobStatus, float] | None:
-        """How a job ended and when, None for one that has not."""
+        """How a job ended and when, None for one that has not; a damaged end is a failure."""
         path = self._root / record.id / _END
         if not path.is_file():
             return None
-        document = read_json(path)
-        why = document["failure"]
-        failure = None if why is None else EchoFedError(Code(why[0]), why[1], why[2])
-        state = next(one for one in ENDS if one == document["state"])
-        status = JobStatus(state, document["done"], document["total"], failure)
-        return status, float(document["ended_s"])
+        try:
+            return _end_from(read_json(path))
+        except (EchoFedError, KeyError, StopIteration, TypeError, ValueError):
+            log.error("the end of job %s is damaged", record.id)
+            return JobStatus("failed", failure=_corrupt()), path.stat().st_mtime
 
     def remove(self, record: JobRecord) -> None:
         """Remove a job; a result that is being read can be read to its end."""
         going = self._root / f".{record.id}"
         (self._root / record.id).rename(going)
         shutil.rmtree(going)
+
+
+def _end_from(document: dict[str, Any]) -> tuple[JobStatus, float]:
+    why = document["failure"]
+    failure = None if why is None else EchoFedError(Code(why[0]), why[1], why[2])
+    state = next(one for one in ENDS if one == document["state"])
+    status = JobStatus(state, document["done"], document["total"], failure)
+    return status, float(document["ended_s"])
 
 
 def _record_from(path: Path) -> JobRecord:

@@ -102,7 +102,7 @@ def train_segmenter(
     counts = {"train_frames": float(len(lesson.train)), "best_epoch": float(course.best_epoch)}
     card = replace(card, metrics={**metrics, **counts, **seconds})
     if parent is not None:
-        card = replace(card, parent=parent[0].id)
+        card = _with_parent(card, parent[0])
     save_segmenter(store.segmenter_folder(card.id), card, weights)
     checkpoint.remove()
     return card
@@ -252,6 +252,26 @@ def segmenter_card(
         settings=flatten(dump_settings(settings)),
         metrics={},
         created=now.isoformat(timespec="seconds"),
+    )
+
+
+def _with_parent(card: SegmenterCard, parent: SegmenterCard) -> SegmenterCard:
+    """The card with what the first weights had seen: without its consent, nothing may leave.
+
+    Datasets of another site are that site's to consent to; its segmenter came with them.
+    """
+    seen = dict(zip(parent.datasets, parent.dataset_hashes, strict=True))
+    inherited = {
+        name: content
+        for name, content in seen.items()
+        if parent.site == card.site and name not in card.datasets
+    }
+    return replace(
+        card,
+        parent=parent.id,
+        datasets=(*card.datasets, *inherited),
+        dataset_hashes=(*card.dataset_hashes, *inherited.values()),
+        origin="phantom" if "phantom" in {card.origin, parent.origin} else "real",
     )
 
 

@@ -314,6 +314,21 @@ def test_a_damaged_job_hinders_no_other(tmp_path: Path) -> None:
         assert refused(lambda: states(again, bad)) is Code.JOB_UNKNOWN
 
 
+@pytest.mark.parametrize("text", ["{", "{}", '{"state": "odd", "failure": null}'])
+def test_a_damaged_end_is_a_failed_job_and_hinders_no_other(tmp_path: Path, text: str) -> None:
+    jobs = jobs_in(tmp_path)
+    with jobs.running():
+        bad = jobs.submit(NORTH, b"bad")
+        states(jobs, bad)
+    (tmp_path / bad / "end.json").write_text(text)
+    again = jobs_in(tmp_path)
+    with again.running():
+        failed = states(again, bad)[-1]
+        assert states(again, again.submit(NORTH, b"good"))[-1].state == "done"
+    assert failed.failure is not None
+    assert (failed.state, failed.failure.code) == ("failed", Code.CHECKPOINT_CORRUPT)
+
+
 def test_the_text_of_a_bug_stays_with_the_host(tmp_path: Path) -> None:
     def stumble(request: bytes, owner: Peer) -> Generator[Step, None, None]:
         yield Step(b"", 0, 1)

@@ -133,6 +133,15 @@ def test_training_may_start_from_another_segmenter(traced_site: Any) -> None:
     assert refused.value.code is Code.CHECKPOINT_CORRUPT
 
 
+def test_what_the_first_weights_had_seen_stays_in_the_card(traced_site: Any) -> None:
+    traced_site(dataset="older")
+    store = traced_site()
+    first, _ = run(store, "older", epochs=1)
+    second, _ = run(store, "traced", epochs=1, start_from=first.id)
+    hashes = tuple(store.manifest(name).content_hash() for name in ("traced", "older"))
+    assert (second.datasets, second.dataset_hashes) == (("traced", "older"), hashes)
+
+
 def test_contours_need_millimetres(traced_site: Any) -> None:
     store = traced_site(mm_per_pixel=None)
     with pytest.raises(EchoFedError) as refused:
