@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +72,12 @@ def await_true(condition: Callable[[], bool], *, timeout_s: float = 240.0) -> No
 
 def processes() -> set[int]:
     """Those that compute; multiprocessing keeps one beside them that does not."""
-    children = psutil.Process().children(recursive=True)
-    return {one.pid for one in children if "spawn_main" in " ".join(one.cmdline())}
+    found = set()
+    for one in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # it has just ended
+            if "spawn_main" in " ".join(one.cmdline()):
+                found.add(one.pid)
+    return found
 
 
 @pytest.fixture
