@@ -81,6 +81,19 @@ def open_channel(
         yield Channel(inner, deadline_s=deadline_s)
 
 
+def is_serving(channel: Channel, service: str) -> bool:
+    """Whether the other end says that a service, by its full name, takes calls.
+
+    Raises:
+        EchoFedError: CENTRE_UNREACHABLE, NODE_REFUSED.
+    """
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    asked = health_pb2.HealthCheckRequest(service=service)
+    state = health_pb2_grpc.HealthStub(channel).Check(asked).status
+    return bool(state == health_pb2.HealthCheckResponse.SERVING)
+
+
 def _until_closed(answers: Any) -> Iterator[Any]:
     try:
         with _told():

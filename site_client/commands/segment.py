@@ -54,12 +54,12 @@ def segment(
     ] = None,
     looks: Annotated[int, typer.Option(help="5 averages masks over five moves of each frame.")] = 1,
     at: Annotated[
-        Literal["here", "site", "centre"],
+        Literal["auto", "here", "site", "centre"],
         typer.Option(
-            help="site asks what echofed-site serve hosts; centre sends pixels out, if policy.yaml "
-            "allows it."
+            help="site asks what echofed-site serve hosts, auto does so where that runs; centre "
+            "sends pixels out, if policy.yaml allows it."
         ),
-    ] = "here",
+    ] = "auto",
     config: ConfigOption = Path(CONFIG_FILE),
     overrides: SetOption = None,
     as_json: JsonOption = False,
@@ -70,7 +70,7 @@ def segment(
     from site_client.training.expert import numeric_threads
 
     site = open_site(config, overrides)
-    wanted = _kinds(kinds)
+    wanted, at = _kinds(kinds), _place(site, segmenter or (), at)
     with numeric_threads(site.settings.segmenter.threads):
         sources, views = _open(site, files, view or ())
         answers = _answers(_asker(site, segmenter or (), at), sources, views, num_looks=looks)
@@ -129,6 +129,18 @@ def _open(
             "segment them one by one, or name the views with --view",
         )
     return sources, found
+
+
+def _place(
+    site: Site, segmenters: Sequence[str], at: Literal["auto", "here", "site", "centre"]
+) -> Literal["here", "site", "centre"]:
+    """Where to compute: what was said, else at the site's own service where it runs."""
+    from site_client.segment.away import is_served_at_site
+
+    if at != "auto":
+        return at
+    is_served = not segmenters and is_served_at_site(site.store, site.settings.services)
+    return "site" if is_served else "here"
 
 
 def _asker(site: Site, segmenters: Sequence[str], at: str) -> "Ask":

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from shared.echo.frame import Clip
+from shared.errors import EchoFedError
+from shared.rpc.channel import is_serving
 from shared.segmentation.answer import Part, Question
 from shared.services.remote_segmentation import segment_remotely
 from site_client.connection import open_services
@@ -14,6 +16,7 @@ from site_client.store import SiteStore
 
 SERVICE = "segmentation"
 """What policy.yaml names under ``services`` where pixels may go to it."""
+_FULL_NAME = "echofed.v1.SegmentationService"
 _DEADLINE_S = 600.0  # what a server takes at most
 
 
@@ -44,6 +47,15 @@ def segment_at_centre(
     with open_services(store, centre, now=now, deadline_s=_DEADLINE_S) as channel:
         egress.release_pixels(SERVICE, clip)
         yield from segment_remotely(channel, clip, question)
+
+
+def is_served_at_site(store: SiteStore, settings: ServicesSettings) -> bool:
+    """Whether the service that this site hosts runs, by a call of a second at most."""
+    try:
+        with open_own_services(store, settings, deadline_s=1.0) as channel:
+            return is_serving(channel, _FULL_NAME)
+    except EchoFedError:
+        return False
 
 
 def segment_at_site(

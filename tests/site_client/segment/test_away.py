@@ -30,7 +30,12 @@ from site_client.federate import free_port
 from site_client.hosting import ensure_hospital, running_services
 from site_client.identity import accept_certificate, join
 from site_client.policy import Policy
-from site_client.segment.away import SERVICE, segment_at_centre, segment_at_site
+from site_client.segment.away import (
+    SERVICE,
+    is_served_at_site,
+    segment_at_centre,
+    segment_at_site,
+)
 from site_client.segment.models import open_segmenters
 from site_client.segment.run import examine, gather, question_for, segment_here
 from site_client.segment.source import open_source
@@ -148,3 +153,16 @@ def test_the_hospitals_own_service_answers_and_nothing_is_recorded_as_leaving(
     with pytest.raises(EchoFedError) as caught:
         list(segment_at_site(store, settings, clip, question))
     assert caught.value.code is Code.CENTRE_UNREACHABLE
+
+
+def test_a_site_asks_its_own_service_only_where_that_runs(tmp_path: Path) -> None:
+    store, settings = SiteStore(tmp_path), ServicesSettings(port=free_port())
+    assert not is_served_at_site(store, settings)
+    ensure_hospital(store, settings, site="north", now=NOW)
+    assert not is_served_at_site(store, settings)
+    with running_services(store, settings, ["segmentation"], site="north"):
+        assert is_served_at_site(store, settings)
+        elsewhere = SiteStore(tmp_path / "other")
+        ensure_hospital(elsewhere, settings, site="south", now=NOW)
+        assert not is_served_at_site(elsewhere, settings)  # another hospital's authority
+    assert not is_served_at_site(store, settings)
