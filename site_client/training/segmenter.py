@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from shared.echo.manifest import DatasetManifest
 from shared.echo.segmenter import SegmenterCard, load_segmenter_files, save_segmenter
@@ -37,6 +37,7 @@ from site_client.training.segmenter_judges import (
 )
 
 _HASH_LETTERS = 8
+_TRUNK = "trunk."  # what networks of masks and of contours share
 Parent = tuple[SegmenterCard, bytes]
 
 
@@ -168,8 +169,18 @@ def first_network(
     options = options_of(settings)
     network = draw_segmenter(settings.network, num_outputs, options, seed=settings.seed)
     if parent is not None:
-        load_weights(network, unpack_tensors(parent[1]))
+        load_weights(network, _first_weights(network, *parent))
     return network.to(memory_format=torch.channels_last)
+
+
+def _first_weights(network: nn.Module, card: SegmenterCard, weights: bytes) -> dict[str, Tensor]:
+    """The parent's weights; of one with other outputs the trunk's only, the heads stay as drawn."""
+    tensors = unpack_tensors(weights)
+    if card.answers == getattr(network, "answers", card.answers):
+        return tensors
+    trunk = {name: value for name, value in tensors.items() if name.startswith(_TRUNK)}
+    heads = {name: v for name, v in network.state_dict().items() if not name.startswith(_TRUNK)}
+    return trunk | heads
 
 
 def options_of(settings: SegmenterSettings) -> dict[str, int]:

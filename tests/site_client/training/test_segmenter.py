@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from shared.echo.frame import Clip
 from shared.echo.segmenter import SegmenterCard, load_segmenter_files
 from shared.errors import Code, EchoFedError
+from shared.models.backbone import unpack_tensors
 from shared.segmentation.segmenter import Segmenter, build_forward
 from shared.settings import build_settings
 from shared.testing.ventricle import draw_ventricle
@@ -131,6 +133,21 @@ def test_training_may_start_from_another_segmenter(traced_site: Any) -> None:
     with pytest.raises(EchoFedError) as refused:
         run(store, epochs=1, start_from=first.id, width=16)
     assert refused.value.code is Code.CHECKPOINT_CORRUPT
+
+
+def test_contours_may_start_from_the_trunk_of_masks(traced_site: Any) -> None:
+    store = traced_site()
+    masks, _ = run(store, epochs=1)
+    still = {"network": "contour_net", "epochs": 1, "learning_rate": 1e-12}
+    contours, _ = run(store, start_from=masks.id, **still)
+    theirs, ours = (
+        unpack_tensors(load_segmenter_files(store.segmenter_folder(card.id))[1])
+        for card in (masks, contours)
+    )
+    shared = [name for name in ours if name.startswith("trunk.")]
+    assert shared
+    assert all(torch.allclose(ours[name], theirs[name], atol=1e-6) for name in shared)
+    assert contours.parent == masks.id
 
 
 def test_what_the_first_weights_had_seen_stays_in_the_card(traced_site: Any) -> None:
