@@ -142,8 +142,8 @@ class SegmenterSettings(Settings):
     frames_per_clip: Annotated[int, Field(ge=0)] = 8
     """Annotated frames of a clip, spread evenly; 0 for all."""
     start_from: str = ""
-    """Id of a segmenter at this site whose weights training starts from, of one with other outputs the
-    trunk; empty for scratch."""
+    """Id of a segmenter at this site whose weights training starts from; of one with other outputs
+    the trunk. Empty for scratch."""
     epochs: Positive = 40
     """Passes over the training frames."""
     patience: Positive = 40
