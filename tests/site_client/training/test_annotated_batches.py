@@ -44,19 +44,36 @@ def batches_of(
 
 def test_a_padded_frame_is_scored_as_the_frame_alone(ventricles: Make) -> None:
     frames = ventricles(*SIZES)
-    (batch,) = plain_annotated(frames, None, 16)
+    material = AnnotatedMaterial(frames, None, np.zeros(4, bool), STILL, batch_size=4, seed=3)
+    (batch,) = material.batches(0)
     assert batch.images_N1HW.shape == (4, 1, 96, 96)
-    for place, (rows, columns) in enumerate(SIZES):
-        alone = z_scored(frames.pixels_NSS[place : place + 1, :rows, :columns].astype(np.float32))
-        seen = batch.images_N1HW[place, 0, :rows, :columns].numpy()
-        np.testing.assert_allclose(seen, alone[0], atol=1e-4)
-    assert plain_annotated(frames.take(np.array([0])), None, 16).__next__().images_N1HW.shape == (
-        1, 1, 90, 80,
-    )  # fmt: skip
+    alone = {
+        size: z_scored(frames.pixels_NSS[[place], : size[0], : size[1]].astype(np.float32))[0]
+        for place, size in enumerate(SIZES)
+    }
+    for image_HW in batch.images_N1HW[:, 0].numpy():
+        nearest = min(
+            float(np.abs(image_HW[:rows, :columns] - found_HW).max())
+            for (rows, columns), found_HW in alone.items()
+        )
+        assert nearest < 1e-3
+
+
+def test_plain_batches_hold_pictures_of_one_size_without_padding(ventricles: Make) -> None:
+    frames = ventricles(*SIZES, SIZES[0])
+    found = list(plain_annotated(frames, None, 16))
+    assert sorted(len(batch.images_N1HW) for batch in found) == [1, 1, 1, 2]
+    assert {tuple(batch.images_N1HW.shape[2:]) for batch in found} == set(SIZES)
+    for batch in found:
+        rows, columns = batch.images_N1HW.shape[2:]
+        alike = (frames.size_N2 == [rows, columns]).all(axis=1)
+        wanted = z_scored(frames.pixels_NSS[alike, :rows, :columns].astype(np.float32))
+        np.testing.assert_allclose(batch.images_N1HW[:, 0].numpy(), wanted, atol=1e-4)
 
 
 def test_plain_batches_say_what_the_frames_say(ventricles: Make) -> None:
-    oblong = replace(ventricles(*SIZES), mm_per_pixel_N2=np.tile((1.5, 1.2), (4, 1)))
+    alike = ventricles(*[SIZES[2]] * 4)
+    oblong = replace(alike, mm_per_pixel_N2=np.tile((1.5, 1.2), (4, 1)))
     frames, outlines, _ = outlines_of(oblong, 7)
     (batch,) = plain_annotated(frames, outlines, 16)
     assert np.array_equal(batch.labels_NHW.numpy(), frames.labels_NSS)
