@@ -58,7 +58,7 @@ VIEWS = ("A4C", "A2C")
 BEATS = 7 / 6
 MM = 0.7
 SIZE_MM = (185.0, 110.0)
-SCREEN = (192, 192)
+SCREEN = (200, 256)
 BLUR_MM = 8.0
 """Of the noise: what lies 16 mm apart along a boundary errs by itself."""
 COARSE = 4  # times a pixel; the noise has no finer parts
@@ -116,24 +116,44 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--hearts", type=int, default=12)
     parser.add_argument("--segmenter", type=Path, help="folder of a segmenter: measure it instead")
+    parser.add_argument("--scanners", nargs="+", default=sorted(SCANNERS), help="hearts on these")
+    parser.add_argument("--name", default="predicted contours", help="of the segmenter's rows")
+    parser.add_argument("--add", action="store_true", help="keep the rows of other names")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("assessment.csv"))
     arguments = parser.parse_args()
     errors: dict[tuple[str, str], list[float]] = defaultdict(list)
     trace = _reader(arguments.segmenter) if arguments.segmenter else None
     for number in range(arguments.hearts):
+        if _scanner_of(number) not in arguments.scanners:
+            continue
         heart = draw_heart(numpy_generator(SEED, "heart", number))
         runs = _runs(heart, number) if trace is None else [_shown(heart, number, trace)]
         for name, looks, cines in runs:
             for what, error in _errors(heart, looks, cines):
-                errors[name, what].append(error)
+                errors[name if trace is None else arguments.name, what].append(error)
         sys.stdout.write(f"heart {number + 1} of {arguments.hearts}\n")
+    names = {f"phantom, {name}" for name, _ in errors}
+    kept = _rows_of(arguments.out, names) if arguments.add else []
     with arguments.out.open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(COLUMNS)
+        table = csv.writer(file, lineterminator="\n")
+        table.writerows([COLUMNS, *kept])
         for (name, what), values in errors.items():
             row = [f"phantom, {name}", what, len(values), *_summary(values)]
             table.writerow([*row, SEED, _machine(), _commit()])
             sys.stdout.write(f"{row}\n")
+
+
+def _rows_of(path: Path, but: set[str]) -> list[list[str]]:
+    """The rows of an earlier table, but those of some names."""
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return [row for row in csv.reader(file) if row[0] not in but and row[0] != COLUMNS[0]]
+
+
+def _scanner_of(number: int) -> str:
+    """On which scanner a heart is seen: one after the other."""
+    return sorted(SCANNERS)[number % len(SCANNERS)]
 
 
 def _runs(heart: Heart, number: int) -> Iterator[tuple[str, list[Look], list[TracedCine]]]:
@@ -152,7 +172,7 @@ def _runs(heart: Heart, number: int) -> Iterator[tuple[str, list[Look], list[Tra
 
 def _looks(heart: Heart, number: int, repeat: int) -> Iterator[Look]:
     """Both views as a hand finds them, on the scanner whose turn it is."""
-    scanner = SCANNERS[sorted(SCANNERS)[number % len(SCANNERS)]]
+    scanner = SCANNERS[_scanner_of(number)]
     for view in VIEWS:
         rng = numpy_generator(SEED, "plane", number, view, repeat)
         pose = pose_of(jittered(PLANES[view], rng, 1.0), heart)
@@ -198,7 +218,7 @@ def _shown(
     heart: Heart, number: int, trace: Callable[[Clip, str, float], TracedCine]
 ) -> tuple[str, list[Look], list[TracedCine]]:
     """The same hearts and scanners as pictures; a plane of its own, for the scanner draws it."""
-    scanner = SCANNERS[sorted(SCANNERS)[number % len(SCANNERS)]]
+    scanner = SCANNERS[_scanner_of(number)]
     num_frames = int(BEATS * heart.cycle_ms / scanner.frame_time_ms) + 1
     looks, cines = [], []
     for view in VIEWS:
