@@ -92,7 +92,7 @@ def trace(store: SiteStore, site: str, *, seed: int) -> None:
                 structures=STRUCTURES,
             )
         )  # fmt: skip
-    words = {"4CH": ("A4C",)}
+    words: dict[str, tuple[str, ...]] = {"4CH": ("A4C",)}
     store.save_manifest(
         DatasetManifest("traced", site, "phantom", "traced", words, tuple(clips), "screen")
     )
