@@ -5,11 +5,9 @@ from collections.abc import Sequence
 from shared.errors import Code, EchoFedError
 from shared.segmentation.answer import Segmenters
 from shared.segmentation.segmenter import Segmenter, build_forward
+from shared.services.segmenters import PARTS
 from site_client.segmenters import load_trusted
 from site_client.store import SiteStore
-
-ALIASES = ("segmentation-masks", "segmentation-contours")
-"""What a site's segmenters are called where nobody names one."""
 
 
 def open_segmenters(store: SiteStore, names: Sequence[str], *, site: str) -> Segmenters:
@@ -17,7 +15,7 @@ def open_segmenters(store: SiteStore, names: Sequence[str], *, site: str) -> Seg
 
     Args:
         store: the site's.
-        names: ids or aliases; empty for those that ``ALIASES`` stand for here.
+        names: ids or aliases; empty for those that ``PARTS`` stand for here.
         site: site code, whose own segmenters need no signature.
 
     Raises:
@@ -40,16 +38,16 @@ def open_segmenters(store: SiteStore, names: Sequence[str], *, site: str) -> Seg
 
 def _aliased(store: SiteStore) -> list[str]:
     """What the usual aliases stand for here."""
-    known = [store.aliased(alias) for alias in ALIASES]
+    known = [store.aliased(alias) for alias in PARTS]
     found = [name for name in known if name is not None]
     if found:
         return found
     own = ", ".join(store.segmenters())
     raise EchoFedError(
         Code.MODEL_UNKNOWN,
-        f"nothing here is called {' or '.join(ALIASES)}",
+        f"nothing here is called {' or '.join(PARTS)}",
         f"name one of the site's with --segmenter: {own}"
         if own
-        else f"fetch the centre's: echofed-site fetch-model {ALIASES[0]}; or train one: "
+        else f"fetch the centre's: echofed-site fetch-model {PARTS[0]}; or train one: "
         "echofed-site train --set task=segmentation",
     )

@@ -6,8 +6,9 @@ import pytest
 
 from shared.echo.segmenter import save_segmenter
 from shared.errors import Code, EchoFedError
+from shared.services.segmenters import PARTS
 from shared.testing.segmenters import untrained_segmenter
-from site_client.segment.models import ALIASES, open_segmenters
+from site_client.segment.models import open_segmenters
 from site_client.store import SiteStore
 
 
@@ -30,8 +31,8 @@ def refusal(store: SiteStore, *names: str) -> EchoFedError:
 
 def test_the_usual_alias_is_taken_and_another_may_be_named(store: SiteStore) -> None:
     usual, other = add(store, 1), add(store, 2)
-    store.set_alias(ALIASES[0], usual)
-    for names, expected in (((), usual), ((other,), other), ((ALIASES[0],), usual)):
+    store.set_alias(PARTS[0], usual)
+    for names, expected in (((), usual), ((other,), other), ((PARTS[0],), usual)):
         opened = open_segmenters(store, names, site="north")
         assert opened.contours is None
         assert opened.masks is not None
