@@ -10,6 +10,8 @@ from shared.shapes import expect
 
 STRUCTURES = ("background", "lv", "myocardium", "la", "rv", "ra", "aorta")
 """What the house segments; a structure's place is its value in the phantom's label maps."""
+OUTSIDE = "outside"
+"""All that is not of the sector, in label maps from which images are drawn."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
