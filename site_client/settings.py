@@ -175,6 +175,33 @@ class SegmenterSettings(Settings):
     """Threads of the numeric library."""
 
 
+class AutoencoderSettings(Settings):
+    """How a synthesizer's autoencoder is trained, before the denoiser of its latents."""
+
+    network: str = "kl"
+    """Name in the table of autoencoders; pixels learns nothing."""
+    options: dict[str, bool | int | float | tuple[int, ...]] = {}
+    """What the network is built with; its own defaults hold for what is left out."""
+    steps: Annotated[int, Field(ge=0)] = 5_000
+    """At most; 0 for no limit."""
+    seconds: Annotated[float, Field(ge=0)] = 0.0
+    """Of training at most, validation not counted; 0 for no limit."""
+    batch_size: Positive = 16
+    """Frames in a step."""
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
+    """Highest learning rate of Adam; falls to 0 along half a cosine."""
+    warm_up: Annotated[int, Field(ge=0)] = 100
+    """Steps over which the learning rate rises."""
+    half_life: Annotated[float, Field(ge=0)] = 2_000.0
+    """Images after which a weight counts half in the average that is kept; 0 for no average."""
+
+    @model_validator(mode="after")
+    def _end(self) -> Self:
+        if not self.steps and not self.seconds:
+            raise ValueError("a training needs an end: set steps or seconds")
+        return self
+
+
 class SamplerSettings(Settings):
     """How noise becomes an image, unless a caller asks otherwise."""
 

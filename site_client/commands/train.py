@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from shared.echo.expert import ExpertCard
     from shared.echo.segmenter import SegmenterCard
     from shared.echo.synthesizer import SynthesizerCard
-    from site_client.training.denoiser import Stride
+    from site_client.training.strides import Stride
     from site_client.training.loop import Step
 
 

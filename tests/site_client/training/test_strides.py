@@ -1,4 +1,4 @@
-"""The loop of denoisers: its average, its budget, and that a killed run goes on as if it had not."""
+"""The loop by steps: its average, its budget, and that a killed run goes on as if it had not."""
 
 import math
 from collections.abc import Callable
@@ -10,23 +10,23 @@ import torch
 from torch import Tensor, nn
 
 from shared.errors import Code, EchoFedError
-from site_client.training.denoiser import (
-    DenoiserCheckpoint,
-    DenoiserCourse,
-    DenoiserPlan,
+from site_client.training.strides import (
+    StrideCheckpoint,
+    StrideCourse,
+    StridePlan,
     Stride,
     average_decay,
     budget_spent,
     follow,
     learning_rate,
-    train_denoiser,
+    train_by_steps,
 )
 
-PLAN = DenoiserPlan(
-    steps=12, seconds=0.0, batch_size=4, learning_rate=0.05, warm_up=2, half_life=20.0,
+PLAN = StridePlan(
+    stage="line", steps=12, seconds=0.0, batch_size=4, learning_rate=0.05, warm_up=2, half_life=20.0,
     check_every=5, seed=3,
 )  # fmt: skip
-Outcome = tuple[dict[str, Tensor], DenoiserCourse]
+Outcome = tuple[dict[str, Tensor], StrideCourse]
 
 
 class KilledError(Exception):
@@ -61,13 +61,13 @@ def line() -> nn.Module:
 
 def trained(
     folder: Path,
-    plan: DenoiserPlan = PLAN,
+    plan: StridePlan = PLAN,
     *,
     task: Points | None = None,
     report: Callable[[Stride], None] = lambda _: None,
 ) -> Outcome:
-    checkpoint = DenoiserCheckpoint(folder)
-    average, course = train_denoiser(line(), task or Points(), plan, checkpoint, report)
+    checkpoint = StrideCheckpoint(folder)
+    average, course = train_by_steps(line(), task or Points(), plan, checkpoint, report)
     return dict(average.state_dict()), course
 
 
@@ -111,15 +111,15 @@ def test_seconds_end_a_run_and_only_training_is_counted(tmp_path: Path) -> None:
 
 def test_the_nearer_end_is_the_end() -> None:
     plan = replace(PLAN, steps=10, seconds=4.0)
-    assert budget_spent(plan, DenoiserCourse(step=5, seconds=1.0)) == 0.5
-    assert budget_spent(plan, DenoiserCourse(step=5, seconds=3.0)) == 0.75
+    assert budget_spent(plan, StrideCourse(step=5, seconds=1.0)) == 0.5
+    assert budget_spent(plan, StrideCourse(step=5, seconds=3.0)) == 0.75
 
 
 def test_the_rate_rises_along_a_line_and_falls_along_a_cosine() -> None:
     plan = replace(PLAN, steps=1000, warm_up=10, learning_rate=1.0)
-    rates = [learning_rate(plan, DenoiserCourse(step=step)) for step in (0, 4, 500, 999)]
+    rates = [learning_rate(plan, StrideCourse(step=step)) for step in (0, 4, 500, 999)]
     assert rates == pytest.approx([0.1, 0.5, 0.5, 0.0], abs=1e-4)
-    assert learning_rate(replace(plan, warm_up=0), DenoiserCourse()) == 1.0
+    assert learning_rate(replace(plan, warm_up=0), StrideCourse()) == 1.0
 
 
 def test_the_average_of_weights_that_move_steadily_lags_by_the_closed_form() -> None:
@@ -145,9 +145,9 @@ def test_half_of_the_average_is_forgotten_within_the_half_life() -> None:
 
 def test_without_an_average_the_network_itself_draws(tmp_path: Path) -> None:
     network = line()
-    checkpoint = DenoiserCheckpoint(tmp_path)
+    checkpoint = StrideCheckpoint(tmp_path)
     plan = replace(PLAN, half_life=0.0)
-    average, _ = train_denoiser(network, Points(), plan, checkpoint, lambda _: None)
+    average, _ = train_by_steps(network, Points(), plan, checkpoint, lambda _: None)
     pairs = zip(average.parameters(), network.parameters(), strict=True)
     assert all(torch.equal(mean, value) for mean, value in pairs)
 

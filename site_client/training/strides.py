@@ -1,4 +1,4 @@
-"""The loop of a denoiser: read it from top to bottom.
+"""The loop of autoencoders and denoisers: read it from top to bottom.
 
 Steps instead of epochs, an average of the weights, and a budget of steps or of seconds.
 """
@@ -34,10 +34,11 @@ _RAMP = 0.05  # the half-life is at most this share of the images seen (Karras e
 
 
 @dataclass(frozen=True, slots=True)
-class DenoiserPlan:
+class StridePlan:
     """How long and how fast to learn.
 
     Args:
+        stage: what is trained, in a word.
         steps: at most; 0 for no limit.
         seconds: of training at most, validation and pictures not counted; 0 for no limit.
         learning_rate: after the first ``warm_up`` steps; then half a cosine down to 0.
@@ -45,6 +46,7 @@ class DenoiserPlan:
         check_every: steps between validations, pictures and checkpoints.
     """
 
+    stage: str
     steps: int
     seconds: float
     batch_size: int
@@ -56,7 +58,7 @@ class DenoiserPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class DenoiserCourse:
+class StrideCourse:
     """What a run has been through.
 
     Args:
@@ -88,7 +90,7 @@ class Stride:
 
 
 class Task(Protocol):
-    """What a denoiser is held to."""
+    """What a network is held to."""
 
     def loss(self, network: nn.Module, step: int) -> Tensor:
         """What the step minimises; depends on the network and the number of the step alone."""
@@ -103,7 +105,7 @@ class Task(Protocol):
         ...
 
 
-class DenoiserCheckpoint:
+class StrideCheckpoint:
     """The state of one run in a folder whose name stands for everything the run depends on."""
 
     def __init__(self, folder: Path) -> None:
@@ -115,7 +117,7 @@ class DenoiserCheckpoint:
         network: nn.Module,
         average: nn.Module,
         optimiser: torch.optim.Optimizer,
-        course: DenoiserCourse,
+        course: StrideCourse,
     ) -> None:
         """Write weights, their average, Adam's moments and the course, all or nothing.
 
@@ -129,34 +131,34 @@ class DenoiserCheckpoint:
 
     def restore(
         self, network: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer
-    ) -> DenoiserCourse:
+    ) -> StrideCourse:
         """Put the last checkpoint back; a new course where there is none.
 
         Raises:
             EchoFedError: CHECKPOINT_CORRUPT.
         """
         if not self._path.is_file():
-            return DenoiserCourse()
+            return StrideCourse()
         arrays, metadata = load_arrays(self._path)
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
         network.load_state_dict(under(_MODEL, tensors))
         average.load_state_dict(under(_AVERAGE, tensors))
         restore_adam(optimiser, tensors)
         document = json.loads(metadata["course"])
-        return DenoiserCourse(**document | {"history": tuple(map(tuple, document["history"]))})
+        return StrideCourse(**document | {"history": tuple(map(tuple, document["history"]))})
 
     def remove(self) -> None:
         """Forget the run; its synthesizer is stored."""
         shutil.rmtree(self._path.parent, ignore_errors=True)
 
 
-def train_denoiser(
+def train_by_steps(
     network: nn.Module,
     task: Task,
-    plan: DenoiserPlan,
-    checkpoint: DenoiserCheckpoint,
+    plan: StridePlan,
+    checkpoint: StrideCheckpoint,
     report: Callable[[Stride], None],
-) -> tuple[nn.Module, DenoiserCourse]:
+) -> tuple[nn.Module, StrideCourse]:
     """Train with Adam until the budget is spent.
 
     After a kill the same call goes on from the last checkpoint; where the budget is one of steps,
@@ -179,7 +181,7 @@ def train_denoiser(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(plan.seed, "dropout", course.step))
             loss = task.loss(network, course.step)
-        _require_finite(loss.item(), course.step)
+        _require_finite(loss.item(), plan.stage, course.step)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
@@ -189,30 +191,30 @@ def train_denoiser(
         share = min(budget_spent(plan, course), 1.0)
         if course.step % plan.check_every == 0 or share == 1:
             validation = task.validate(average)
-            _require_finite(validation, course.step)
+            _require_finite(validation, plan.stage, course.step)
             course = replace(course, history=(*course.history, (course.step, validation)))
             task.draw(average, course.step)
             checkpoint.save(network, average, optimiser, course)
-            log.info("step %d: validation loss %.4f", course.step, validation)
+            log.info("%s, step %d: validation loss %.4f", plan.stage, course.step, validation)
         last = course.history[-1][1] if course.history else None
-        report(Stride("denoiser", course.step, share, loss.item(), last))
+        report(Stride(plan.stage, course.step, share, loss.item(), last))
     return average, course
 
 
-def budget_spent(plan: DenoiserPlan, course: DenoiserCourse) -> float:
+def budget_spent(plan: StridePlan, course: StrideCourse) -> float:
     """Share of the budget that is spent, 1 or more at its end."""
     of_steps = course.step / plan.steps if plan.steps else 0.0
     return max(of_steps, course.seconds / plan.seconds if plan.seconds else 0.0)
 
 
-def learning_rate(plan: DenoiserPlan, course: DenoiserCourse) -> float:
+def learning_rate(plan: StridePlan, course: StrideCourse) -> float:
     """Rate of the next step: a line up over the warm-up, times half a cosine down to 0."""
     rise = min(1.0, (course.step + 1) / plan.warm_up) if plan.warm_up else 1.0
     fall = (1 + math.cos(math.pi * min(budget_spent(plan, course), 1.0))) / 2
     return plan.learning_rate * rise * fall
 
 
-def average_decay(plan: DenoiserPlan, step: int) -> float:
+def average_decay(plan: StridePlan, step: int) -> float:
     """Weight of the average so far in the next one.
 
     Half of it is forgotten within the half-life, which is shorter at the beginning, so that the
@@ -231,10 +233,10 @@ def follow(average: nn.Module, network: nn.Module, decay: float) -> None:
         mean.copy_(value)
 
 
-def _require_finite(loss: float, step: int) -> None:
+def _require_finite(loss: float, stage: str, step: int) -> None:
     if not math.isfinite(loss):
         raise EchoFedError(
             Code.FEATURES_NOT_FINITE,
-            f"the training loss is {loss} in step {step}",
-            "lower synthesizer.learning_rate with --set and train again",
+            f"the loss of the {stage} is {loss} in step {step}",
+            "lower the learning_rate of synthesizer or its autoencoder with --set and train again",
         )
