@@ -35,3 +35,11 @@ SEGMENTERS: Registry[SegmenterKind] = Registry(
     },
 )
 """name -> network of masks or of contours, as its ``answers`` says."""
+
+EMBEDDINGS: Registry[type] = Registry(
+    "embedding",
+    {
+        "reidentify": "shared.models.embedding:ReIdentify",
+    },
+)
+"""name -> network of square grey images -> unit vectors."""
