@@ -113,3 +113,11 @@ DENOISERS: Registry[DenoiserKind] = Registry(
     },
 )
 """name -> network that takes noise off a latent, under a label map."""
+
+EMBEDDINGS: Registry[type] = Registry(
+    "embedding",
+    {
+        "reidentify": "shared.models.embedding:ReIdentify",
+    },
+)
+"""name -> network of square grey images -> unit vectors."""
