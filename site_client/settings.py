@@ -175,33 +175,6 @@ class SegmenterSettings(Settings):
     """Threads of the numeric library."""
 
 
-class AutoencoderSettings(Settings):
-    """How a synthesizer's autoencoder is trained, before the denoiser of its latents."""
-
-    network: str = "kl"
-    """Name in the table of autoencoders; pixels learns nothing."""
-    options: dict[str, bool | int | float | tuple[int, ...]] = {}
-    """What the network is built with; its own defaults hold for what is left out."""
-    steps: Annotated[int, Field(ge=0)] = 5_000
-    """At most; 0 for no limit."""
-    seconds: Annotated[float, Field(ge=0)] = 0.0
-    """Of training at most, validation not counted; 0 for no limit."""
-    batch_size: Positive = 16
-    """Frames in a step."""
-    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
-    """Highest learning rate of Adam; falls to 0 along half a cosine."""
-    warm_up: Annotated[int, Field(ge=0)] = 100
-    """Steps over which the learning rate rises."""
-    half_life: Annotated[float, Field(ge=0)] = 2_000.0
-    """Images after which a weight counts half in the average that is kept; 0 for no average."""
-
-    @model_validator(mode="after")
-    def _end(self) -> Self:
-        if not self.steps and not self.seconds:
-            raise ValueError("a training needs an end: set steps or seconds")
-        return self
-
-
 class SamplerSettings(Settings):
     """How noise becomes an image, unless a caller asks otherwise."""
 
@@ -230,7 +203,7 @@ class SynthesizerSettings(Settings):
 
     network: str = "spade_unet"
     """Name in the table of denoisers."""
-    options: dict[str, int | float | tuple[int, ...]] = {}
+    options: dict[str, bool | int | float | tuple[int, ...]] = Field(default_factory=dict)
     """What the network is built with, beside channels, structures and views."""
     autoencoder: AutoencoderSettings = AutoencoderSettings()
     autoencoder_from: str = ""
@@ -240,6 +213,9 @@ class SynthesizerSettings(Settings):
     sigma_data: Annotated[float, Field(gt=0)] = 0.5
     """Deviation of the normalised latent inside the sector; what an autoencoder fixes stays."""
     sampler: SamplerSettings = SamplerSettings()
+    embedding_epochs: Positive = 8
+    """Passes of the network that tells patients apart; by it drawn images are held back that lie
+    too near to a training frame."""
     image_size: Positive = 128
     """Rows and columns of what is drawn; pixels are square in mm."""
     structures: tuple[str, ...] = ()

@@ -1,13 +1,11 @@
 """Networks before their first step: for one seed the same wherever they are drawn."""
 
-import inspect
 from collections.abc import Mapping
 
 import torch
 from torch import nn
 
 from shared.echo.synthesizer import Option
-from shared.errors import Code, EchoFedError
 from shared.models import DENOISERS, SEGMENTERS
 from shared.seeding import derive_seed
 
@@ -47,14 +45,6 @@ def draw_denoiser(
         EchoFedError: NAME_UNKNOWN, CONFIG_INVALID for options that it does not have or cannot have.
     """
     kind = DENOISERS[network]
-    known = [*inspect.signature(kind).parameters][len(sizes) :]
-    strange = [option for option in options if option not in known]
-    if strange:
-        raise EchoFedError(
-            Code.CONFIG_INVALID,
-            f"denoiser {network!r} has no option {strange[0]!r}",
-            f"known: {', '.join(known)}",
-        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "weights"))
         return kind(*sizes, **options)

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from shared.echo.expert import ExpertCard
     from shared.echo.segmenter import SegmenterCard
     from shared.echo.synthesizer import SynthesizerCard
-    from site_client.training.strides import Stride
     from site_client.training.loop import Step
+    from site_client.training.strides import Stride
 
 
 def train(

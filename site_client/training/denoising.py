@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from shared.diffusion.base import Precondition
-from shared.diffusion.loss import denoising_loss_N
 from torch import Tensor, nn
 
+from shared.diffusion.base import Precondition
+from shared.diffusion.loss import denoising_loss_N
 from shared.files import write_bytes
 from shared.seeding import derive_seed
 from site_client.training.synthesis_batches import DrawnBatch, DrawnMaterial

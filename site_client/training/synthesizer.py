@@ -1,16 +1,21 @@
 """Train one synthesizer on a site's own annotated frames: settings in, card and weights out."""
 
 import math
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import torch
-from shared.models.autoencoder import as_autoencoder, draw_autoencoder, sector_cells
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
+from shared.diffusion import PRECONDITIONS, SCHEDULES, SOLVERS
+from shared.diffusion.precondition import denoised
+from shared.diffusion.sample import sample
 from shared.echo.manifest import DatasetManifest
 from shared.echo.origin import mixed_origin
 from shared.echo.synthesizer import (
@@ -21,18 +26,30 @@ from shared.echo.synthesizer import (
 )
 from shared.errors import Code, EchoFedError
 from shared.files import sha256_hex
-from shared.models.backbone import pack_tensors
+from shared.models.autoencoder import as_autoencoder, draw_autoencoder, sector_cells
+from shared.models.backbone import load_weights, pack_tensors, unpack_tensors
+from shared.models.drawn import draw_denoiser
 from shared.settings import dump_settings, flatten, hash_settings
+from shared.synthesis.release import embedded, fit_threshold
 from site_client.annotated import LEARNT_SPLITS, AnnotatedFrames, Wanted, load_annotated
+from site_client.augment.warp import WarpReach
 from site_client.settings import AutoencoderSettings, SynthesizerSettings
 from site_client.store import SiteStore
 from site_client.training.autoencoding import Autoencoding
-from site_client.training.checkpoint import prefixed, run_name, under
+from site_client.training.checkpoint import Checkpoint, prefixed, run_name, under
+from site_client.training.denoising import Denoising, DenoisingPlan, Encode, save_sheet
+from site_client.training.embedding import EmbeddingPlan, PatientFrames, train_embedding
+from site_client.training.expert import numeric_threads
+from site_client.training.loop import Step
 from site_client.training.strides import (
     Stride,
+    StrideCheckpoint,
+    StrideCourse,
+    StridePlan,
+    train_by_steps,
 )
-from site_client.training.expert import numeric_threads
 from site_client.training.synthesis_batches import (
+    DrawnBatch,
     DrawnMaterial,
     labelled,
     structures_of,
@@ -40,6 +57,7 @@ from site_client.training.synthesis_batches import (
 
 _HASH_LETTERS = 8
 _PICTURES = "pictures"
+_PICTURE_STEPS = 20  # at most, whatever the sampler takes
 _ENCODED = 16  # frames encoded at once; changes the speed, not the result
 Donor = tuple[SynthesizerCard, bytes]
 
@@ -252,7 +270,7 @@ def _draft(
         image_size=settings.image_size,
         structures=structures_of(lesson.drawn),
         views=lesson.drawn.views,
-        embedding=EMBEDDING,
+        embedding=EmbeddingPlan().embedding,
         embedding_options={},
         release_threshold=math.nan,
         weights_sha256="",
@@ -357,6 +375,76 @@ def _encode(autoencoder: nn.Module, card: SynthesizerCard) -> Encode:
         )
 
     return encode
+
+
+def _drawn(
+    card: SynthesizerCard, denoiser: nn.Module, autoencoder: nn.Module, batch: DrawnBatch
+) -> NDArray[np.uint8]:
+    """What the networks draw from the maps of a batch, the same noise every time, (N, S, S)."""
+    doors, device = as_autoencoder(autoencoder), batch.labels_NSS.device
+    side = card.image_size // doors.factor
+    maps_NLSS = batch.maps(len(card.structures))
+    wrapping = PRECONDITIONS[card.precondition](card.sigma_data)
+
+    def ask(x_NCHW: Tensor, noise_N: Tensor) -> Tensor:
+        answer: Tensor = denoiser(x_NCHW, noise_N, maps_NLSS, batch.view_N)
+        return answer
+
+    def denoise(x_NCHW: Tensor, sigma: Tensor) -> Tensor:
+        sigma_N = sigma.expand(len(x_NCHW)).to(device)
+        return denoised(ask, wrapping, x_NCHW.to(device), sigma_N).cpu()
+
+    sampler = card.sampler
+    steps = min(sampler.steps, _PICTURE_STEPS)
+    latent_NCHW = sample(
+        denoise,
+        (doors.latent_channels, side, side),
+        sigmas_S=SCHEDULES[sampler.schedule](steps, sampler.sigma_min, sampler.sigma_max),
+        solver=SOLVERS[sampler.solver],
+        seeds_N=range(len(maps_NLSS)),
+    )
+    shift_C11, scale_C11 = (
+        torch.tensor(values)[:, None, None] for values in (card.latent_shift, card.latent_scale)
+    )
+    latent_NCHW = (latent_NCHW * scale_C11 + shift_C11).to(device)
+    image_N1SS = doors.decode(latent_NCHW, batch.sector_N1SS)
+    out: NDArray[np.uint8] = (image_N1SS[:, 0] * 255).round().byte().cpu().numpy()
+    return out
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Gate:
+    """What holds back drawn images that are too near to a training frame."""
+
+    tensors: dict[str, Tensor]
+    threshold: float
+    figures: dict[str, float]
+
+
+def _gate(
+    lesson: SynthesisLesson,
+    settings: SynthesizerSettings,
+    folder: Path,
+    report: Callable[[Stride], None],
+) -> _Gate:
+    """Train the embedding on the training patients, and set its threshold by the others."""
+    train, val = (
+        PatientFrames(part.pixels_NSS * part.sector_NSS, part.patient_N)
+        for part in (lesson.train, lesson.val)
+    )
+    plan = EmbeddingPlan(epochs=settings.embedding_epochs, seed=settings.seed)
+
+    def passed_on(step: Step) -> None:
+        report(Stride("embedding", step.done, step.done / step.total, step.loss, step.best))
+
+    checkpoint = Checkpoint(folder / "embedding")
+    network, course = train_embedding(train, val, plan, checkpoint, passed_on)
+    network = network.eval()
+    gallery_GD = embedded(network, train.pixels_NSS)
+    threshold = fit_threshold(embedded(network, val.pixels_NSS), gallery_GD)
+    tensors = prefixed("embedding.", _on_cpu(network)) | {"gallery.features_GD": gallery_GD}
+    assert course.best_score is not None
+    return _Gate(tensors, threshold, {"embedding_auc": course.best_score})
 
 
 def _figures(lesson: SynthesisLesson, course: StrideCourse) -> dict[str, float]:

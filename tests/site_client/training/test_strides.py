@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from shared.errors import Code, EchoFedError
 from site_client.training.strides import (
+    Stride,
     StrideCheckpoint,
     StrideCourse,
     StridePlan,
-    Stride,
     average_decay,
     budget_spent,
     follow,
@@ -23,8 +23,8 @@ from site_client.training.strides import (
 )
 
 PLAN = StridePlan(
-    stage="line", steps=12, seconds=0.0, batch_size=4, learning_rate=0.05, warm_up=2, half_life=20.0,
-    check_every=5, seed=3,
+    stage="line", steps=12, seconds=0.0, batch_size=4, learning_rate=0.05, warm_up=2,
+    half_life=20.0, check_every=5, seed=3,
 )  # fmt: skip
 Outcome = tuple[dict[str, Tensor], StrideCourse]
 
