@@ -47,7 +47,7 @@ class SelfAttention(nn.Module):
         tokens_N1LD = self.norm(features_NDHW).flatten(2).transpose(1, 2)[:, None]
         query, key, value = self.ask(tokens_N1LD).chunk(3, dim=-1)
         mixed_N1LD = nn.functional.scaled_dot_product_attention(query, key, value)
-        answer_NDL = self.answer(mixed_N1LD)[:, 0].transpose(1, 2)
+        answer_NDL: Tensor = self.answer(mixed_N1LD)[:, 0].transpose(1, 2)
         return features_NDHW + answer_NDL.reshape(features_NDHW.shape)
 
 

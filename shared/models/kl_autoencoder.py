@@ -57,12 +57,14 @@ class KLAutoencoder(nn.Module):
         self.encoder = encoder_layers(
             widths, 2 * latent_channels, blocks=blocks, attention=attention, patch=patch
         )
+        decoder_widths = decoder_widths or widths
+        pixels, remainder = divmod(self.factor, 2 ** (len(decoder_widths) - 1))
         self.decoder = decoder_layers(
-            decoder_widths or widths,
+            decoder_widths,
             latent_channels,
             blocks=blocks,
             attention=attention,
-            patch=self.factor // 2 ** (len(decoder_widths or widths) - 1),
+            patch=0 if remainder else pixels,
         )
 
     def posterior(self, image_N1HW: Tensor, sector_N1HW: Tensor) -> tuple[Tensor, Tensor]:
