@@ -110,6 +110,9 @@ DENOISERS: Registry[DenoiserKind] = Registry(
     "denoiser",
     {
         "spade_unet": "shared.models.spade_unet:SpadeUNet",
+        "adm": "shared.models.adm:Adm",
+        "ddpmpp": "shared.models.adm:DdpmPlusPlus",
+        "ncsnpp": "shared.models.adm:NcsnPlusPlus",
     },
 )
 """name -> network that takes noise off a latent, under a label map."""

@@ -1,18 +1,37 @@
 """What a denoiser is told beside the label map, as one vector: noise level and view."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-LOWEST, HIGHEST = 1e-3, 32.0
-"""Angular frequencies of ``geometric``: they tell levels apart between 0 and 1, and up to 1,000."""
-
 
 def geometric(num: int) -> Tensor:
-    """Angular frequencies (num,) for any preconditioning's noise, from slow to fast."""
-    return torch.logspace(math.log10(LOWEST), math.log10(HIGHEST), num)
+    """Angular frequencies (num,) that tell levels of any preconditioning apart.
+
+    From 0.001 for timesteps up to 1,000, to 32 for levels between 0 and 1.
+    """
+    return torch.logspace(-3, math.log10(32.0), num)
+
+
+def positional(num: int) -> Tensor:
+    """Angular frequencies (num,) from 1 to 1/10,000: Vaswani et al. 2017 (arXiv 1706.03762)."""
+    return torch.logspace(0, -4 * (num - 1) / num, num)
+
+
+def fourier(num: int) -> Tensor:
+    """Angular frequencies (num,) drawn once: Tancik et al. 2020 (arXiv 2006.10739)."""
+    return 2 * math.pi * 16 * torch.randn(num)  # 16 as in Song et al. 2021 (arXiv 2011.13456)
+
+
+FREQUENCIES: dict[str, Callable[[int], Tensor]] = {
+    "geometric": geometric,
+    "positional": positional,
+    "fourier": fourier,
+}
+"""name -> maker of so many angular frequencies."""
 
 
 class Conditioning(nn.Module):

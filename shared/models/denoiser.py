@@ -10,6 +10,9 @@ from shared.echo.synthesizer import Option
 from shared.errors import Code, EchoFedError
 from shared.shapes import expect
 
+WIDTH_STEP = 8
+"""Widths are multiples of it, so that groups of channels can be normalised."""
+
 
 @dataclass(frozen=True, slots=True)
 class DenoiserOptions:
@@ -19,7 +22,7 @@ class DenoiserOptions:
         width: channels of the first level.
         mults: how many times as wide each level is; each halves the size.
         blocks: residual blocks of each level.
-        attention: levels that look at themselves, counted from 0, the finest.
+        attention: levels where cells look at each other, counted from 0, the finest.
         hidden: channels between the map and its modulation.
         dropout: chance of a feature to be left out within the blocks.
     """
@@ -37,8 +40,9 @@ class DenoiserOptions:
         Raises:
             EchoFedError: CONFIG_INVALID naming the option and the way out.
         """
-        for name, count in (("width", self.width), ("blocks", self.blocks)):
-            expect_positive(name, count)
+        if self.width < 1 or self.width % WIDTH_STEP:
+            raise _impossible("width", self.width, f"take a multiple of {WIDTH_STEP}")
+        expect_positive("blocks", self.blocks)
         expect_positive("hidden", self.hidden)
         if not 0.0 <= self.dropout < 1.0:
             raise _impossible("dropout", self.dropout, "take 0 or more, below 1")

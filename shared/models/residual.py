@@ -15,6 +15,9 @@ from torch.nn.functional import scaled_dot_product_attention, silu
 from shared.errors import Code, EchoFedError
 from shared.models.spade import expect_groups
 
+Norm = Callable[[int], nn.Module]
+"""channels -> layer that takes features and a label map."""
+
 
 class PlainNorm(nn.GroupNorm):
     """Normalisation by groups that takes a label map and does not look at it."""
@@ -33,36 +36,35 @@ class PlainNorm(nn.GroupNorm):
         return super().forward(x_NCHW)
 
 
-Norm = Callable[[int], nn.Module]
-"""channels -> layer that takes features and a label map."""
-
-
 @dataclass(frozen=True, slots=True)
 class BlockStyle:
     """What all blocks of a network have in common.
 
     Args:
         told: length of the vector of noise level and view.
+        head: channels of a head of attention, about.
         scales: the vector scales and shifts after the second normalisation; else it is added
             before it (Song et al. 2021, arXiv 2011.13456).
-        gain: of each sum of two paths; sqrt(1/2) keeps its variance.
+        gain: of each sum of two ways; sqrt(1/2) keeps its variance.
         dropout: before the last convolution.
     """
 
     told: int
+    head: int
     scales: bool = True
     gain: float = 1.0
     dropout: float = 0.0
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions beside a way straight through.
+    """Two convolutions beside a way straight through, and attention where it is asked for.
 
     Args:
         channels_in, channels: of what goes in and comes out.
         style: of the network.
-        norm: makes both normalisations.
+        norm: makes every normalisation.
         resample: changes the size of both ways before the first convolution.
+        attends: whether every cell looks at every cell in the end.
     """
 
     def __init__(
@@ -73,8 +75,13 @@ class ResidualBlock(nn.Module):
         style: BlockStyle,
         norm: Norm,
         resample: nn.Module | None = None,
+        attends: bool = False,
     ) -> None:
-        """Build the layers."""
+        """Build the layers.
+
+        Raises:
+            EchoFedError: CONFIG_INVALID for channels that groups or heads cannot share.
+        """
         super().__init__()
         self.style = style
         self.resample = nn.Identity() if resample is None else resample
@@ -85,6 +92,7 @@ class ResidualBlock(nn.Module):
         self.second = zeroed(nn.Conv2d(channels, channels, 3, padding=1))
         same = channels_in == channels
         self.through = nn.Identity() if same else nn.Conv2d(channels_in, channels, 1)
+        self.attention = Attention(channels, style=style, norm=norm) if attends else None
 
     def forward(self, x_NCHW: Tensor, told_ND: Tensor, maps_NLHW: Tensor) -> Tensor:
         """Features of the resampled size."""
@@ -97,8 +105,10 @@ class ResidualBlock(nn.Module):
         else:
             inner_NCHW = self.second_norm(inner_NCHW + told_NC11, maps_NLHW)
         inner_NCHW = self.second(self.drop(silu(inner_NCHW)))
-        sum_NCHW: Tensor = self.through(self.resample(x_NCHW)) + inner_NCHW
-        return sum_NCHW if self.style.gain == 1.0 else sum_NCHW * self.style.gain
+        sum_NCHW: Tensor = (self.through(self.resample(x_NCHW)) + inner_NCHW) * self.style.gain
+        if self.attention is not None:
+            sum_NCHW = self.attention(sum_NCHW, maps_NLHW)
+        return sum_NCHW
 
 
 class Attention(nn.Module):
@@ -108,71 +118,35 @@ class Attention(nn.Module):
         channels: of the features.
         style: of the network.
         norm: makes the normalisation before.
-        head: channels of each head.
     """
 
-    def __init__(self, channels: int, *, style: BlockStyle, norm: Norm, head: int = 64) -> None:
+    def __init__(self, channels: int, *, style: BlockStyle, norm: Norm) -> None:
         """Build the layers.
 
         Raises:
             EchoFedError: CONFIG_INVALID for channels that the heads cannot share.
         """
         super().__init__()
-        if channels % head:
+        self.gain, self.heads = style.gain, max(1, channels // style.head)
+        if channels % self.heads:
             raise EchoFedError(
                 Code.CONFIG_INVALID,
-                f"heads of {head} cannot share {channels} channels of attention",
-                f"take a width that is a multiple of {head} there, or attention elsewhere",
+                f"{self.heads} heads of attention cannot share {channels} channels",
+                f"take a width that is a multiple of {style.head}, or attention elsewhere",
             )
-        self.gain, self.heads = style.gain, channels // head
         self.norm = norm(channels)
         self.ask = nn.Conv2d(channels, 3 * channels, 1)
         self.answer = zeroed(nn.Conv2d(channels, channels, 1))
 
     def forward(self, x_NCHW: Tensor, maps_NLHW: Tensor) -> Tensor:
         """Features of the same shape."""
-        num, channels, height, width = x_NCHW.shape
         asked_NCHW = self.ask(self.norm(x_NCHW, maps_NLHW))
         query, key, value = (
-            part.reshape(num, self.heads, channels // self.heads, height * width).mT
-            for part in asked_NCHW.chunk(3, dim=1)
+            part.flatten(2).unflatten(1, (self.heads, -1)).mT for part in asked_NCHW.chunk(3, dim=1)
         )
-        seen = scaled_dot_product_attention(query, key, value).mT.reshape(x_NCHW.shape)
-        sum_NCHW: Tensor = x_NCHW + self.answer(seen)
-        return sum_NCHW if self.gain == 1.0 else sum_NCHW * self.gain
-
-
-class Stage(nn.Module):
-    """Residual blocks of one size, each with attention behind it where that is asked for.
-
-    Args:
-        channels: of the features, in and out.
-        num_blocks: blocks.
-        style: of the network.
-        norm: makes every normalisation.
-        head: channels of a head of attention; 0 for no attention.
-    """
-
-    def __init__(
-        self, channels: int, num_blocks: int, *, style: BlockStyle, norm: Norm, head: int = 0
-    ) -> None:
-        """Build the blocks."""
-        super().__init__()
-        self.blocks = nn.ModuleList(
-            ResidualBlock(channels, channels, style=style, norm=norm) for _ in range(num_blocks)
-        )
-        self.attention = nn.ModuleList(
-            Attention(channels, style=style, norm=norm, head=head)
-            for _ in range(num_blocks if head else 0)
-        )
-
-    def forward(self, x_NCHW: Tensor, told_ND: Tensor, maps_NLHW: Tensor) -> Tensor:
-        """Features of the same shape."""
-        for place, block in enumerate(self.blocks):
-            x_NCHW = block(x_NCHW, told_ND, maps_NLHW)
-            if self.attention:
-                x_NCHW = self.attention[place](x_NCHW, maps_NLHW)
-        return x_NCHW
+        seen_NCHW = scaled_dot_product_attention(query, key, value).mT.reshape(x_NCHW.shape)
+        sum_NCHW: Tensor = (x_NCHW + self.answer(seen_NCHW)) * self.gain
+        return sum_NCHW
 
 
 def zeroed(convolution: nn.Conv2d) -> nn.Conv2d:

@@ -20,13 +20,13 @@ from shared.models.denoiser import (
     expect_positive,
     read_options,
 )
-from shared.models.residual import BlockStyle, Norm, PlainNorm, Stage, zeroed
+from shared.models.residual import BlockStyle, Norm, PlainNorm, ResidualBlock, zeroed
 from shared.models.spade import Spade, area_map
 
 GROUPS = 8
 """Channels are normalised in this many groups."""
 HEAD = 32
-"""Channels of a head of attention."""
+"""Channels of a head of attention, about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class SpadeUNet(nn.Module):
         super().__init__()
         own = read_options(SpadeUNetOptions, options)
         widths, patch = own.widths, own.patch
-        style = BlockStyle(told=4 * own.width, dropout=own.dropout)
+        style = BlockStyle(told=4 * own.width, head=HEAD, dropout=own.dropout)
         plain = partial(PlainNorm, groups=GROUPS)
         modulated = partial(Spade, num_structures=num_structures, hidden=own.hidden, groups=GROUPS)
         self.sizes = {"C": channels, "L": num_structures, "stride": patch * 2 ** (len(widths) - 1)}
@@ -78,12 +78,14 @@ class SpadeUNet(nn.Module):
         self.gather = nn.PixelUnshuffle(patch)
         self.stem = nn.Conv2d((channels + num_structures) * patch**2, own.width, 3, padding=1)
 
-        def stage(level: int, norm: Norm) -> Stage:
-            head = HEAD if level in own.attention else 0
-            return Stage(widths[level], own.blocks, style=style, norm=norm, head=head)
+        def levels(norm: Norm) -> nn.ModuleList:
+            return nn.ModuleList(
+                ResidualBlock(width, width, style=style, norm=norm, attends=level in own.attention)
+                for level, width in enumerate(widths)
+                for _ in range(own.blocks)
+            )
 
-        self.down = nn.ModuleList(stage(level, plain) for level in range(len(widths)))
-        self.up = nn.ModuleList(stage(level, modulated) for level in range(len(widths)))
+        self.down, self.up, self.blocks = levels(plain), levels(modulated), own.blocks
         self.shrink = nn.ModuleList(
             nn.Conv2d(upper, lower, 3, 2, 1) for upper, lower in pairwise(widths)
         )
@@ -106,13 +108,16 @@ class SpadeUNet(nn.Module):
         door_NCHW = torch.cat([x_NCHW, area_map(maps_NLHW, (height, width))], dim=1)
         h_NCHW = self.stem(self.gather(door_NCHW).contiguous(memory_format=torch.channels_last))
         across: list[Tensor] = []
-        for level, down in enumerate(self.down):
-            h_NCHW = down(self.shrink[level - 1](h_NCHW) if level else h_NCHW, told_ND, maps_NLHW)
+        for level in range(len(self.shrink) + 1):
+            h_NCHW = self.shrink[level - 1](h_NCHW) if level else h_NCHW
+            for block in self.down[level * self.blocks : (level + 1) * self.blocks]:
+                h_NCHW = block(h_NCHW, told_ND, maps_NLHW)
             across.append(h_NCHW)
-        for level in reversed(range(len(self.up))):
+        for level in reversed(range(len(across))):
             if level < len(self.grow):
                 grown_NCHW = interpolate(self.grow[level](h_NCHW), scale_factor=2.0)
                 h_NCHW = self.join[level](torch.cat([across[level], grown_NCHW], dim=1))
-            h_NCHW = self.up[level](h_NCHW, told_ND, maps_NLHW)
+            for block in self.up[level * self.blocks : (level + 1) * self.blocks]:
+                h_NCHW = block(h_NCHW, told_ND, maps_NLHW)
         answer_NCHW: Tensor = self.spread(self.last(silu(self.last_norm(h_NCHW))))
         return answer_NCHW

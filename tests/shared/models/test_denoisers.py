@@ -12,6 +12,9 @@ from shared.models import DENOISERS
 STRUCTURES, VIEWS, CHANNELS = 4, 3, 2
 SMALL: dict[str, dict[str, Any]] = {
     "spade_unet": {"width": 16, "mults": (1, 2), "attention": (1,), "hidden": 4},
+    "adm": {"width": 16, "mults": (1, 2), "blocks": 1, "attention": (1,), "hidden": 4},
+    "ddpmpp": {"width": 16, "mults": (1, 2), "blocks": 1, "hidden": 4},
+    "ncsnpp": {"width": 16, "mults": (1, 2), "blocks": 1, "hidden": 4},
 }
 Question = tuple[Tensor, Tensor, Tensor, Tensor]
 
