@@ -194,6 +194,8 @@ class AutoencoderSettings(Settings):
     """Highest learning rate of Adam; falls along half a cosine."""
     flip_probability: Fraction = 0.5
     """Chance of a left-right flip; texture has no left."""
+
+
 class SamplerSettings(Settings):
     """How noise becomes an image, unless a caller asks otherwise."""
 
