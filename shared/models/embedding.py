@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from shared.models.blocks import conv_pair
 
-_SIDE = 64  # frames are compared at this size, whatever they are drawn at
+SIDE = 64
+"""Frames are compared at this size, whatever they are drawn at."""
 _NUM_HALVINGS = 4
 
 
@@ -34,13 +35,13 @@ class ReIdentify(nn.Module):
                 for before, after in zip([1, *widths], widths, strict=False)
             )
         )
-        side = _SIDE // 2**_NUM_HALVINGS
+        side = SIDE // 2**_NUM_HALVINGS
         self.head = nn.Linear(widths[-1] * side**2, features)
 
     def forward(self, image_N1SS: Tensor) -> Tensor:
         """Unit vectors (N, D) of grey squares of any side and range; an even square has one too."""
         small_N1SS = nn.functional.interpolate(
-            image_N1SS, size=(_SIDE, _SIDE), mode="bilinear", antialias=True
+            image_N1SS, size=(SIDE, SIDE), mode="bilinear", antialias=True
         )
         mean_N111 = small_N1SS.mean(dim=(2, 3), keepdim=True)
         spread_N111 = small_N1SS.std(dim=(2, 3), keepdim=True, correction=0)
