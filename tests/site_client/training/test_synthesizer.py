@@ -53,13 +53,13 @@ def run(
 
 
 def test_card_and_weights_say_what_the_synthesizer_is(traced_site: Any) -> None:
-    store = traced_site()
+    store = traced_site(clips_per_patient=2, num_patients=12)
     card, strides = run(store)
     assert load_synthesizer_files(store.require_synthesizer(card.id))[0] == card
     assert card.structures == ("outside", "background", "lv", "myocardium", "la")
     assert (card.views, card.origin, card.network) == (("A4C",), "phantom", "spade_unet")
     assert card.id == f"north-spade_unet-{card.weights_sha256[:8]}"
-    assert (card.metrics["train_frames"], card.metrics["steps"]) == (12, 6)
+    assert (card.metrics["train_frames"], card.metrics["steps"]) == (16, 6)
     assert list(dict.fromkeys(stride.stage for stride in strides)) == [
         "autoencoder", "denoiser", "embedding",
     ]  # fmt: skip
