@@ -233,6 +233,11 @@ class SynthesizerSettings(Settings):
     """Name in the table of preconditionings."""
     sigma_data: Annotated[float, Field(gt=0)] = 0.5
     """Deviation of the normalised latent inside the sector; what an autoencoder fixes stays."""
+    evenness: Fraction = 1.0
+    """How far the channels are brought to one deviation: 1 wholly, 0 not at all. Below 1, each is
+    wrapped by its own (precondition edm only)."""
+    inside_only: bool = False
+    """Leave what lies outside the sector out of the denoiser's loss."""
     sampler: SamplerSettings = SamplerSettings()
     embedding_epochs: Positive = 8
     """Passes of the network that tells patients apart; by it drawn images are held back that lie

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from shared.diffusion.base import Precondition
 from shared.diffusion.loss import denoising_loss_N
 from shared.files import write_bytes
+from shared.models.autoencoder import sector_cells
 from shared.seeding import derive_seed
 from site_client.training.synthesis_batches import DrawnBatch, DrawnMaterial
 
@@ -35,12 +36,14 @@ class DenoisingPlan:
         num_structures, num_views: of maps and views.
         label_dropout: chance that map and view are hidden.
         is_half: whether the network computes in bfloat16.
+        inside_only: whether cells outside the sector count nothing.
     """
 
     num_structures: int
     num_views: int
     label_dropout: float
     is_half: bool
+    inside_only: bool
     seed: int
 
 
@@ -105,7 +108,13 @@ class Denoising:
                 answer: Tensor = network(x_NCHW, noise_N, maps_NLSS, view_N)
             return answer.float()
 
-        return denoising_loss_N(ask, self._precondition, clean_NCHW, sigma_N, noise_NCHW)
+        counted_N1HW = None
+        if self._plan.inside_only:
+            factor = batch.sector_N1SS.shape[-1] // clean_NCHW.shape[-1]
+            counted_N1HW = sector_cells(batch.sector_N1SS, factor)
+        return denoising_loss_N(
+            ask, self._precondition, clean_NCHW, sigma_N, noise_NCHW, counted_N1HW=counted_N1HW
+        )
 
     def _arithmetic(self, device: torch.device) -> AbstractContextManager[None]:
         if self._plan.is_half:
