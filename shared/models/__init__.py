@@ -7,6 +7,8 @@ from shared.registry import Registry
 if TYPE_CHECKING:
     from torch import nn
 
+    from shared.echo.synthesizer import Option
+
 
 class SegmenterKind(Protocol):
     """The class of a network in the table of segmenters."""
@@ -15,6 +17,26 @@ class SegmenterKind(Protocol):
 
     def __call__(self, num_outputs: int, *, width: int, depth: int, patch: int) -> "nn.Module":
         """Build a network of so many structures or landmarks."""
+        ...
+
+
+class DenoiserKind(Protocol):
+    """The class of a network in the table of denoisers.
+
+    What it builds maps (x_NCHW, noise_N, maps_NLHW, view_N) to the network's answer: C channels as
+    x, or 2C where it learns the variance too. The noise is the preconditioning's c_noise. The map
+    is one-hot and of any size; all zero, it stands for a label that is not told, as the view
+    ``num_views`` does for the view. Height and width are multiples of ``stride``.
+    """
+
+    def __call__(
+        self, channels: int, num_structures: int, num_views: int, **options: "Option"
+    ) -> "nn.Module":
+        """Build a network for latents of so many channels.
+
+        Raises:
+            EchoFedError: CONFIG_INVALID for options that cannot be.
+        """
         ...
 
 
@@ -43,3 +65,14 @@ EMBEDDINGS: Registry[type] = Registry(
     },
 )
 """name -> network of square grey images -> unit vectors."""
+
+DENOISERS: Registry[DenoiserKind] = Registry(
+    "denoiser",
+    {
+        "spade_unet": "shared.models.spade_unet:SpadeUNet",
+        "adm": "shared.models.adm:Adm",
+        "ddpmpp": "shared.models.adm:DdpmPlusPlus",
+        "ncsnpp": "shared.models.adm:NcsnPlusPlus",
+    },
+)
+"""name -> network that takes noise off a latent, under a label map."""
