@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from shared.registry import Registry
 
 if TYPE_CHECKING:
-    from torch import nn
+    import torch
+    from torch import Tensor, nn
 
     from shared.echo.synthesizer import Option
 
@@ -40,6 +41,43 @@ class DenoiserKind(Protocol):
         ...
 
 
+class Autoencoder(Protocol):
+    """Images to latents and back, inside the sector only.
+
+    Args:
+        latent_channels: values of a cell of the latent.
+        factor: pixels a side that a cell stands for.
+        fixed_normalisation: shift and scale of the normalised latent, (latent - shift) / scale;
+            None where they come from the training data.
+    """
+
+    latent_channels: int
+    factor: int
+    fixed_normalisation: tuple[float, float] | None
+
+    def encode(self, image_N1HW: "Tensor", sector_N1HW: "Tensor") -> "Tensor":
+        """Latent (N, C, h, w) of images in [0, 1]: no draw, not normalised, 0 outside."""
+        ...
+
+    def decode(self, latent_NCHW: "Tensor", sector_N1HW: "Tensor") -> "Tensor":
+        """Images (N, 1, H, W) in [0, 1], 0 outside the sector."""
+        ...
+
+    def loss_terms(
+        self, image_N1HW: "Tensor", sector_N1HW: "Tensor", generator: "torch.Generator"
+    ) -> "dict[str, Tensor]":
+        """The weighted terms of the loss by name; their sum is minimised."""
+        ...
+
+
+class AutoencoderKind(Protocol):
+    """The class of a network in the table of autoencoders."""
+
+    def __call__(self, **options: "Option") -> Autoencoder:
+        """Build a network; what is left out has the network's own default."""
+        ...
+
+
 BACKBONES: Registry[type] = Registry(
     "backbone",
     {
@@ -57,6 +95,16 @@ SEGMENTERS: Registry[SegmenterKind] = Registry(
     },
 )
 """name -> network of masks or of contours, as its ``answers`` says."""
+
+AUTOENCODERS: Registry[AutoencoderKind] = Registry(
+    "autoencoder",
+    {
+        "pixels": "shared.models.pixel_autoencoder:PixelAutoencoder",
+        "kl": "shared.models.kl_autoencoder:KLAutoencoder",
+        "gamma": "shared.models.gamma_autoencoder:GammaAutoencoder",
+    },
+)
+"""name -> images to latents and back; ``pixels`` leaves images as they are."""
 
 EMBEDDINGS: Registry[type] = Registry(
     "embedding",
