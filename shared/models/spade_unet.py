@@ -109,8 +109,9 @@ class SpadeUNet(nn.Module):
         """
         expect_asked(x_NCHW, noise_N, maps_NLHW, view_N, sizes=self.sizes)
         told_ND = self.told(noise_N, view_N)
-        maps_NLHW = maps_NLHW.to(x_NCHW.dtype)
         height, width = x_NCHW.shape[-2:]
+        # channels last is the order in which processors convolve fastest, and it is handed on
+        maps_NLHW = maps_NLHW.to(x_NCHW.dtype, memory_format=torch.channels_last)
         fold = self.fold.downscale_factor
         told_NDHW = self.fold(area_map(maps_NLHW, (height * fold, width * fold)))
         door_NCHW = torch.cat([x_NCHW, told_NDHW], dim=1)
