@@ -234,7 +234,7 @@ class SynthesizerSettings(Settings):
     sigma_data: Annotated[float, Field(gt=0)] = 0.5
     """Deviation of the normalised latent inside the sector; what an autoencoder fixes stays."""
     sampler: SamplerSettings = SamplerSettings()
-    embedding_steps: Positive = 320
+    embedding_steps: Positive = 200
     """Of the network that tells patients apart, by which images too near to a training frame are
     held back."""
     image_size: Positive = 128
