@@ -61,9 +61,9 @@ class Denoising:
         """Keep the frames, and draw the noise by which every validation judges."""
         self._train, self._plan = train, plan
         self._precondition, self._encode, self._picture = precondition, encode, picture
-        places = np.unique(np.linspace(0, len(val) - 1, _NUM_JUDGED).round().astype(int))
+        places = np.unique(np.linspace(0, len(val) - 1, _NUM_JUDGED).round().astype(np.int64))
         self._judged = [val.plain(part) for part in np.array_split(places, -(-len(places) // 8))]
-        shown = np.unique(np.linspace(0, len(val) - 1, _NUM_DRAWN).round().astype(int))
+        shown = np.unique(np.linspace(0, len(val) - 1, _NUM_DRAWN).round().astype(np.int64))
         self._shown = val.plain(shown)
 
     def loss(self, network: nn.Module, step: int) -> Tensor:

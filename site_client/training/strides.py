@@ -229,8 +229,8 @@ def follow(average: nn.Module, network: nn.Module, decay: float) -> None:
     """Let the average move towards the network; buffers are copied."""
     for mean, value in zip(average.parameters(), network.parameters(), strict=True):
         mean.lerp_(value, 1 - decay)
-    for mean, value in zip(average.buffers(), network.buffers(), strict=True):
-        mean.copy_(value)
+    for kept, current in zip(average.buffers(), network.buffers(), strict=True):
+        kept.copy_(current)
 
 
 def _require_finite(loss: float, stage: str, step: int) -> None:

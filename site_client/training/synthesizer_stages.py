@@ -146,7 +146,7 @@ def train_denoiser(
     channels = as_autoencoder(autoencoder).latent_channels
     sizes = (channels, len(draft.structures), len(draft.views))
     network = draw_denoiser(settings.network, sizes, settings.options, seed=settings.seed)
-    network = network.to(settings.device, memory_format=torch.channels_last)
+    network = network.to(settings.device).to(memory_format=torch.channels_last)
 
     def picture(average: nn.Module, batch: DrawnBatch, step: int) -> None:
         drawn_NSS = _drawn(draft, average, autoencoder, batch)
