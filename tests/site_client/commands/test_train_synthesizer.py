@@ -24,7 +24,7 @@ threads: 1
 
 @pytest.fixture
 def config(traced_site: Any, tmp_path: Path) -> Path:
-    store = traced_site(clips_per_patient=2, num_patients=6)
+    store = traced_site(clips_per_patient=2, num_patients=12)
     path: Path = store.root / "site.yaml"
     path.write_text("site: north\ntask: synthesis\n")
     (tmp_path / "part.yaml").write_text(PART)
@@ -45,6 +45,8 @@ def test_a_synthesizer_is_trained_entered_and_shown(config: Path, tmp_path: Path
         entry for entry in Ledger(config.parent / "ledger.sqlite").entries()
         if entry.kind == "synthesizer.trained"
     ]  # fmt: skip
-    assert entry.body == {name: told[name] for name in ("synthesizer", "sha256", "datasets", "parent")}
+    assert entry.body == {
+        name: told[name] for name in ("synthesizer", "sha256", "datasets", "parent")
+    }
     (shown,) = document_of("status", "--config", config)["synthesizers"]
     assert shown["synthesizer"] == told["synthesizer"]
