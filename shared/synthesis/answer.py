@@ -159,24 +159,29 @@ def label_map(card: SynthesizerCard, order: Order, place: int) -> Labels:
     Raises:
         EchoFedError: MAP_IMPLAUSIBLE; what refuses a view that the virtual hospital lacks.
     """
-    variation = order.variation
-    if order.labels_NHW is not None:
-        sent_HW = order.labels_NHW[place % len(order.labels_NHW)]
-        labels_SS = _at_home(card, order, sent_HW)
-        if variation is None:
-            return labels_SS
-        generator = numpy_generator(variation.seed, "warp", place)
-        return plausibly_warped(labels_SS, card.structures, generator, ECHO_FROM_NOISE)
-    assert variation is not None, "expect_drawable has let an order without maps pass"
-    seed = derive_seed(variation.seed, "phantom", place)
-    maps = phantom_maps(1, seed, card.image_size, views=(order.view,), structures=card.structures)
-    labels_SS: Labels = maps.labels_NSS[0]
-    return labels_SS
+    if order.labels_NHW is None:
+        return _anatomy(card, order, place)
+    labels_SS = _at_home(card, order, order.labels_NHW[place % len(order.labels_NHW)])
+    if order.variation is None:
+        return labels_SS
+    generator = numpy_generator(order.variation.seed, "warp", place)
+    return plausibly_warped(labels_SS, card.structures, generator, ECHO_FROM_NOISE)
 
 
 def image_seed(seed: int, place: int, attempt: int = 0) -> int:
     """The seed of an image's noise; another one for each draw of it."""
     return derive_seed(seed, "image", place, attempt)
+
+
+def _anatomy(card: SynthesizerCard, order: Order, place: int) -> Labels:
+    """The label map of a heart of the virtual hospital."""
+    assert order.variation is not None, "expect_drawable has let an order without maps pass"
+    seed = derive_seed(order.variation.seed, "phantom", place)
+    maps = phantom_maps(
+        1, seed, card.image_size, views=(order.view,), structures=card.structures
+    )
+    labels_SS: Labels = maps.labels_NSS[0]
+    return labels_SS
 
 
 def _at_home(card: SynthesizerCard, order: Order, labels_HW: Labels) -> Labels:
