@@ -92,10 +92,9 @@ def expect_drawable(card: SynthesizerCard, order: Order, *, call: Call | None = 
         call: that the answer is for, where somebody may stop waiting for it.
 
     Raises:
-        EchoFedError: VIEW_UNKNOWN; NAME_UNKNOWN for the solver; CONFIG_INVALID for steps and
-            guidance beyond reason and for nothing to draw; REQUEST_TOO_LARGE; SHAPE_MISMATCH;
-            LABEL_UNMAPPED; what refuses a label map as implausible; DEADLINE_EXCEEDED where nobody
-            waits any more.
+        EchoFedError: VIEW_UNKNOWN; CONFIG_INVALID for an unknown solver, steps and guidance beyond
+            reason and nothing to draw; REQUEST_TOO_LARGE; SHAPE_MISMATCH; LABEL_UNMAPPED; what
+            refuses a label map as implausible; DEADLINE_EXCEEDED where nobody waits any more.
     """
     if order.view not in card.views:
         raise EchoFedError(
@@ -127,12 +126,17 @@ def sampler_of(card: SynthesizerCard, order: Order) -> Sampler:
     """The card's sampler with what the order wants otherwise.
 
     Raises:
-        EchoFedError: NAME_UNKNOWN for the solver; CONFIG_INVALID for steps and guidance beyond
+        EchoFedError: CONFIG_INVALID for an unknown solver, and for steps and guidance beyond
             reason.
     """
     sampler = card.sampler
     if order.solver is not None:
-        SOLVERS[order.solver[:80]]  # which refuses an unknown one
+        if order.solver not in SOLVERS:
+            raise EchoFedError(
+                Code.CONFIG_INVALID,
+                f"no solver is called {order.solver[:40]!r}",
+                f"known: {', '.join(SOLVERS.names())}",
+            )
         sampler = replace(sampler, solver=order.solver)
     if order.steps is not None:
         sampler = replace(sampler, steps=order.steps)

@@ -132,7 +132,7 @@ def order_requests() -> Iterator[BadRequest]:
     whole = (
         (replace(ORDER, view="PLAX"), Code.VIEW_UNKNOWN),
         (replace(ORDER, alias="severing"), Code.MODEL_UNKNOWN),
-        (replace(ORDER, solver="magic"), Code.NAME_UNKNOWN),
+        (replace(ORDER, solver="magic"), Code.CONFIG_INVALID),
         (replace(ORDER, steps=2**31), Code.CONFIG_INVALID),
         (replace(ORDER, guidance=float("nan")), Code.CONFIG_INVALID),
         (replace(ORDER, labels_NHW=np.zeros_like(MAPS)), Code.SECTOR_EMPTY),

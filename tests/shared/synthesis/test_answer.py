@@ -147,7 +147,7 @@ def spoilt(change: Callable[[np.ndarray], object]) -> Order:
     ("order", "code"),
     [
         (replace(ORDER, view="PLAX"), Code.VIEW_UNKNOWN),
-        (replace(ORDER, solver="magic"), Code.NAME_UNKNOWN),
+        (replace(ORDER, solver="magic"), Code.CONFIG_INVALID),
         (replace(ORDER, steps=0), Code.CONFIG_INVALID),
         (replace(ORDER, steps=10**6), Code.CONFIG_INVALID),
         (replace(ORDER, guidance=float("nan")), Code.CONFIG_INVALID),
