@@ -29,11 +29,10 @@ from shared.synthesis.order import (
     Part,
     expect_map_shape,
 )
+from shared.synthesis.semantic import expect_sampler
 
 MAX_DRAWN_PIXELS = MAX_IMAGES * 256 * 256
 """Of all images of an order together; they wait on the host's disk."""
-MAX_STEPS = 1000
-MAX_GUIDANCE = 50.0
 _PIECE = 8  # images that are drawn together; a job stops between two pieces
 _MOST_DRAWS = 4  # of one image, the first included, where its release is refused
 
@@ -142,18 +141,7 @@ def sampler_of(card: SynthesizerCard, order: Order) -> Sampler:
         sampler = replace(sampler, steps=order.steps)
     if order.guidance is not None:
         sampler = replace(sampler, guidance=order.guidance)
-    if not 1 <= sampler.steps <= MAX_STEPS:
-        raise EchoFedError(
-            Code.CONFIG_INVALID,
-            f"{sampler.steps} steps draw nothing in reasonable time",
-            f"ask for 1 to {MAX_STEPS}; the card has {card.sampler.steps}",
-        )
-    if not 0.0 <= sampler.guidance <= MAX_GUIDANCE:
-        raise EchoFedError(
-            Code.CONFIG_INVALID,
-            f"a guidance of {sampler.guidance:g} draws nothing of use",
-            f"ask for 0 to {MAX_GUIDANCE:g}; the card has {card.sampler.guidance:g}",
-        )
+    expect_sampler(sampler)
     return sampler
 
 
