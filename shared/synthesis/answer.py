@@ -33,7 +33,8 @@ from shared.synthesis.semantic import expect_sampler
 
 MAX_DRAWN_PIXELS = MAX_IMAGES * 256 * 256
 """Of all images of an order together; they wait on the host's disk."""
-_PIECE = 8  # images that are drawn together; a job stops between two pieces
+_PIECE = 8  # images that are drawn together at most; a job stops between two pieces
+_PIECE_STEPS = 256  # of the images of a piece together, so that many steps let it stop too
 _MOST_DRAWS = 4  # of one image, the first included, where its release is refused
 
 
@@ -76,8 +77,9 @@ def draw_order(drawer: Drawer, order: Order) -> Iterator[Part]:
     card = drawer.card
     expect_drawable(card, order)
     yield ModelName(card.id, card.weights_sha256)
-    for first in range(0, order.num_images, _PIECE):
-        places = range(first, min(first + _PIECE, order.num_images))
+    together = min(_PIECE, max(1, _PIECE_STEPS // sampler_of(card, order).steps))
+    for first in range(0, order.num_images, together):
+        places = range(first, min(first + together, order.num_images))
         labels_NSS = np.stack([label_map(card, order, place) for place in places])
         yield from _drawn(drawer, order, first, labels_NSS)
 

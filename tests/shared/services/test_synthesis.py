@@ -320,6 +320,19 @@ def test_what_is_too_like_the_training_never_leaves_the_host(
         assert one.similarity > -2.0
 
 
+def test_two_jobs_at_once_draw_what_each_draws_alone(
+    tmp_path: Path, passes: Mapping[str, Credentials]
+) -> None:
+    drawer = drawer_of(1.0)
+    orders = [replace(VARIED, variation=Variation(9, seed), seed=seed) for seed in (1, 2)]
+    with calling(service_of(tmp_path, drawer, num_running=2), passes) as channel:
+        ids = [submit_synthesis(channel, order) for order in orders]
+        ends = [list(watch_synthesis(channel, id))[-1].state for id in ids]
+        there = [as_bytes(list(fetch_drawings(channel, id))) for id in ids]
+    assert ends == ["done", "done"]
+    assert there == [as_bytes(list(draw_order(drawer, order))) for order in orders]
+
+
 @dataclass
 class Failing(ShowingDrawer):
     """Fails at its second piece."""

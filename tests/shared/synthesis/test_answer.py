@@ -130,12 +130,16 @@ def test_an_image_that_is_never_released_is_told_without_pixels() -> None:
     assert len(calls) == 4
 
 
-def test_nothing_is_drawn_ahead_of_what_is_asked_for() -> None:
+@pytest.mark.parametrize(("steps", "together"), [(4, 8), (100, 2), (1000, 1)])
+def test_nothing_is_drawn_ahead_of_a_piece_which_many_steps_make_small(
+    steps: int, together: int
+) -> None:
     calls: list[int] = []
-    parts = draw_order(ShowingDrawer(before=lambda: calls.append(1)), VARIED)
-    for _ in range(9):
+    order = replace(VARIED, steps=steps)
+    parts = draw_order(ShowingDrawer(before=lambda: calls.append(1)), order)
+    for place in range(10):
         next(parts)
-    assert len(calls) == 1
+        assert len(calls) == -(-place // together)
 
 
 def spoilt(change: Callable[[np.ndarray], object]) -> Order:
