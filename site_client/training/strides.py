@@ -7,7 +7,6 @@ import copy
 import json
 import logging
 import math
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -146,10 +145,6 @@ class StrideCheckpoint:
         restore_adam(optimiser, tensors)
         document = json.loads(metadata["course"])
         return StrideCourse(**document | {"history": tuple(map(tuple, document["history"]))})
-
-    def remove(self) -> None:
-        """Forget the run; its synthesizer is stored."""
-        shutil.rmtree(self._path.parent, ignore_errors=True)
 
 
 def train_by_steps(
