@@ -171,7 +171,7 @@ def train_denoiser(
     channels = as_autoencoder(autoencoder).latent_channels
     sizes = (channels, len(draft.structures), len(draft.views))
     network = draw_denoiser(settings.network, sizes, settings.options, seed=settings.seed)
-    network = network.to(settings.device, memory_format=torch.channels_last)
+    network = network.to(settings.device).to(memory_format=torch.channels_last)
 
     def picture(average: nn.Module, batch: DrawnBatch, step: int) -> None:
         drawn_NSS = _drawn(draft, average, autoencoder, batch)
@@ -207,7 +207,9 @@ def train_gate(
         PatientFrames(part.pixels_NSS * part.sector_NSS, part.patient_N)
         for part in (lesson.train, lesson.val)
     )
-    plan = EmbeddingPlan(epochs=settings.embedding_epochs, seed=settings.seed)
+    epochs = math.ceil(settings.embedding_steps / EmbeddingPlan().num_batches)
+    num_batches = settings.embedding_steps // epochs
+    plan = EmbeddingPlan(epochs=epochs, num_batches=num_batches, seed=settings.seed)
     checkpoint = Checkpoint(folder / "embedding")
     network, course = train_embedding(train, val, plan, checkpoint, _told("embedding", report))
     network = network.eval()
@@ -280,7 +282,7 @@ def _drawn(
 
     def ask(x_NCHW: Tensor, noise_N: Tensor) -> Tensor:
         answer: Tensor = denoiser(x_NCHW, noise_N, maps_NLSS, batch.view_N)
-        return answer
+        return answer[:, : x_NCHW.shape[1]]
 
     def denoise(x_NCHW: Tensor, sigma: Tensor) -> Tensor:
         sigma_N = sigma.expand(len(x_NCHW)).to(device)
