@@ -34,7 +34,7 @@ class EdmBands:
 
     def coefficients(self, sigma_N: Tensor) -> Coefficients:
         """As of ``Edm``, (N, C) but for c_noise."""
-        data_1C = self._deviations_1C(sigma_N)
+        data_1C = self._row_of_deviations(sigma_N)
         sigma_N1 = sigma_N[:, None]
         total_NC = (sigma_N1**2 + data_1C**2).sqrt()
         return Coefficients(
@@ -50,10 +50,10 @@ class EdmBands:
 
     def weight(self, sigma_N: Tensor) -> Tensor:
         """1 / c_out^2 times the channel's share of all deviations (N, C); shares have mean 1."""
-        data_1C = self._deviations_1C(sigma_N)
+        data_1C = self._row_of_deviations(sigma_N)
         return self.coefficients(sigma_N).c_out ** -2 * data_1C / data_1C.mean()
 
-    def _deviations_1C(self, sigma_N: Tensor) -> Tensor:
+    def _row_of_deviations(self, sigma_N: Tensor) -> Tensor:
         return torch.tensor(self.deviations, dtype=sigma_N.dtype, device=sigma_N.device)[None]
 
 

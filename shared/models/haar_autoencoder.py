@@ -1,4 +1,4 @@
-"""A latent without training: the Haar wavelet's bands of the image, exact both ways and nearly free.
+"""A latent without training: the bands of the Haar wavelet, exact both ways and nearly free.
 
 Haar 1910 in two dimensions, orthonormal: each level makes of four neighbouring pixels their sum and
 three differences, so white noise of the image is white noise of the bands. A denoiser then works on
