@@ -11,7 +11,7 @@ from shared.settings import load_settings
 from site_client.settings import SynthesizerSettings
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "configs" / "synthesis"
-SYSTEMS = ("sdm", "vp", "ve", "edm", "edm_l128", "edm_l64", "ours")
+SYSTEMS = ("sdm", "vp", "ve", "edm", "edm_l128", "edm_l64", "kl", "ours")
 NUM_STRUCTURES, NUM_VIEWS = 5, 2
 
 
