@@ -235,25 +235,54 @@ class SiteStore:
 
     def remove_segmenter(self, segmenter: str) -> None:
         """Delete a segmenter that is here; its aliases stand for nothing from now on."""
-        folder = self.require_segmenter(segmenter)
-        kept = {alias: id_ for alias, id_ in self.aliases().items() if id_ != segmenter}
-        write_json(self.root / ALIASES_FILE, kept)
-        _remove(folder)
+        self._remove_model(self.require_segmenter(segmenter))
+
+    def synthesizers(self) -> tuple[str, ...]:
+        """Ids of the synthesizers at this site, its own and those fetched."""
+        return _complete(self.root / "synthesizers", CARD_FILE)
+
+    def synthesizer_folder(self, synthesizer: str) -> Path:
+        return self.root / "synthesizers" / synthesizer
+
+    def require_synthesizer(self, synthesizer: str) -> Path:
+        """The folder of a synthesizer that is here.
+
+        Raises:
+            EchoFedError: MODEL_UNKNOWN with the nearest.
+        """
+        if synthesizer not in self.synthesizers():
+            raise _unknown(Code.MODEL_UNKNOWN, "synthesizer", synthesizer, self.synthesizers())
+        return self.synthesizer_folder(synthesizer)
+
+    def remove_synthesizer(self, synthesizer: str) -> None:
+        """Delete a synthesizer that is here; its aliases stand for nothing from now on."""
+        self._remove_model(self.require_synthesizer(synthesizer))
 
     def aliases(self) -> dict[str, str]:
-        """What each alias stands for here: the id of a segmenter."""
+        """What each alias stands for here: the id of a segmenter or a synthesizer."""
         path = self.root / ALIASES_FILE
         return {str(a): str(i) for a, i in read_json(path).items()} if path.is_file() else {}
 
     def aliased(self, alias: str) -> str | None:
-        """Id of the segmenter that an alias stands for, None for an unknown alias."""
+        """Id of what an alias stands for, None for an unknown alias."""
         return self.aliases().get(alias)
 
-    def set_alias(self, alias: str, segmenter: str) -> None:
-        """Let an alias stand for a segmenter that is here."""
+    def set_alias(self, alias: str, model: str) -> None:
+        """Let an alias stand for a segmenter or a synthesizer that is here.
+
+        Raises:
+            EchoFedError: CONFIG_INVALID for what is no name, MODEL_UNKNOWN with the nearest.
+        """
         require_name(alias)
-        self.require_segmenter(segmenter)
-        write_json(self.root / ALIASES_FILE, self.aliases() | {alias: segmenter})
+        known = (*self.segmenters(), *self.synthesizers())
+        if model not in known:
+            raise _unknown(Code.MODEL_UNKNOWN, "model", model, known)
+        write_json(self.root / ALIASES_FILE, self.aliases() | {alias: model})
+
+    def _remove_model(self, folder: Path) -> None:
+        kept = {alias: model for alias, model in self.aliases().items() if model != folder.name}
+        write_json(self.root / ALIASES_FILE, kept)
+        _remove(folder)
 
 
 def require_name(name: str) -> None:

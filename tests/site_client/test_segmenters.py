@@ -53,7 +53,7 @@ class House:
 
     def serve(self, card: SegmenterCard, weights: bytes, *, alias: str = MASKS) -> None:
         """As ``register`` leaves it."""
-        save_segmenter(self.centre.segmenter_folder(card.id), card, weights)
+        save_segmenter(self.centre.model_folder("segmenter", card.id), card, weights)
         body = {"segmenter": card.id, "sha256": card.weights_sha256, "site": card.site}
         more: dict[str, Any] = {"origin": "phantom", "answers": card.answers, "parent": ""}
         ledger = self.centre.ledger
@@ -125,16 +125,16 @@ def test_the_next_fetch_brings_what_the_alias_stands_for_then(house: House) -> N
 
 
 def alter_weights(house: House, card: SegmenterCard) -> None:
-    (house.centre.segmenter_folder(card.id) / WEIGHTS_FILE).write_bytes(b"altered")
+    (house.centre.model_folder("segmenter", card.id) / WEIGHTS_FILE).write_bytes(b"altered")
 
 
 def call_it_a_fusion(house: House, card: SegmenterCard) -> None:
-    path = house.centre.segmenter_folder(card.id) / CARD_FILE
+    path = house.centre.model_folder("segmenter", card.id) / CARD_FILE
     write_json(path, {k: v for k, v in read_json(path).items() if k != "kind"})
 
 
 def name_it_outside(house: House, card: SegmenterCard) -> None:
-    path = house.centre.segmenter_folder(card.id) / CARD_FILE
+    path = house.centre.model_folder("segmenter", card.id) / CARD_FILE
     write_json(path, read_json(path) | {"id": "../../identity"})
 
 

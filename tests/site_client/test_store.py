@@ -41,6 +41,7 @@ def test_what_is_missing_is_named_with_the_nearest(
         (store.require_expert, Code.EXPERT_UNKNOWN),
         (store.require_fusion, Code.FUSION_UNKNOWN),
         (store.require_segmenter, Code.MODEL_UNKNOWN),
+        (store.require_synthesizer, Code.MODEL_UNKNOWN),
     ):
         with pytest.raises(EchoFedError) as caught:
             call("demoo")
@@ -86,6 +87,20 @@ def test_an_alias_stands_for_one_segmenter_until_it_goes(tmp_path: Path) -> None
     store.remove_segmenter("old")
     assert (store.segmenters(), store.aliases()) == (("new",), {"masks": "new"})
     assert store.require_segmenter("new") == store.segmenter_folder("new")
+
+
+def test_synthesizers_lie_beside_segmenters_and_go_by_aliases_too(tmp_path: Path) -> None:
+    store = SiteStore(tmp_path)
+    add_segmenter(store, "masks-1")
+    write_bytes(store.synthesizer_folder("drawn-1") / WEIGHTS_FILE, b"w")
+    assert store.synthesizers() == ()
+    write_json(store.synthesizer_folder("drawn-1") / CARD_FILE, {})
+    store.set_alias("masks", "masks-1")
+    store.set_alias("synthesis", "drawn-1")
+    assert (store.synthesizers(), store.segmenters()) == (("drawn-1",), ("masks-1",))
+    assert store.require_synthesizer("drawn-1") == store.synthesizer_folder("drawn-1")
+    store.remove_synthesizer("drawn-1")
+    assert (store.synthesizers(), store.aliases()) == ((), {"masks": "masks-1"})
 
 
 def test_the_key_is_made_once_and_only_the_owner_reads_it(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A segmenter is admitted whole or not at all, and only a person with a reason moves its alias."""
+"""A model is admitted whole or not at all, and only a person with a reason moves its alias."""
 
 import json
 import shutil
@@ -13,11 +13,11 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from aggregator.admission import Registered, register_model
 from aggregator.centre import Centre, alone, open_centre
 from aggregator.cli import build_app
 from aggregator.promotion import registry_of
-from aggregator.segmenters import Registered, register_segmenter
-from aggregator.serving import WITHDRAWAL_BEGUN, served_segmenters, withdrawn_segmenters
+from aggregator.serving import WITHDRAWAL_BEGUN, served_models, withdrawn_models
 from aggregator.withdrawal import withdraw
 from shared.echo.segmenter import SegmenterCard, load_segmenter_files, save_segmenter
 from shared.errors import Code, EchoFedError
@@ -75,7 +75,7 @@ def kinds(centre: Centre) -> list[str]:
 def admit(
     centre: Centre, path: Path, *, alias: str = "", reason: str = "", actor: str = "ada"
 ) -> Registered:
-    return register_segmenter(centre, path, alias=alias, actor=actor, reason=reason)
+    return register_model(centre, path, alias=alias, actor=actor, reason=reason)
 
 
 def refusal(centre: Centre, path: Path, **how: str) -> Code:
@@ -92,9 +92,9 @@ def test_an_averaged_segmenter_goes_by_the_datasets_of_its_sites(
     names = ("north/echo", "south/echo")
     card, weights = untrained_segmenter(1, site="echofed", datasets=names)
     admit(centre, brought(tmp_path, card, weights), alias="averaged-masks")
-    assert served_segmenters(centre.ledger)[card.id].datasets == names
+    assert served_models(centre.ledger)[card.id].datasets == names
     centre.ledger.append(WITHDRAWAL_BEGUN, {"dataset": "south/echo"}, actor="ada")
-    assert not served_segmenters(centre.ledger)
+    assert not served_models(centre.ledger)
 
 
 def test_a_segmenter_is_kept_logged_and_recorded_and_once_only(
@@ -104,7 +104,7 @@ def test_a_segmenter_is_kept_logged_and_recorded_and_once_only(
     path = brought(tmp_path, card, weights)
     done = admit(centre, path / "card.json")
     assert (done.alias, done.before, done.is_new, done.is_moved) == (MASKS, "", True, True)
-    assert load_segmenter_files(centre.segmenter_folder(card.id)) == (card, weights)
+    assert load_segmenter_files(centre.model_folder("segmenter", card.id)) == (card, weights)
     assert num_logged(centre, card.id) == 1
     assert kinds(centre) == ["segmenter.registered", "segmenter.promoted"]
     again = admit(centre, path)
@@ -124,9 +124,9 @@ def test_an_alias_moves_with_reason_and_actor_and_the_one_before_stays(
     last = list(centre.ledger.entries())[-1]
     told = {"alias": MASKS, "segmenter": new[0].id, "before": old[0].id, "reason": "better"}
     assert (last.actor, last.body) == ("bo", told)
-    admit(centre, centre.segmenter_folder(old[0].id), reason="back")
+    admit(centre, centre.model_folder("segmenter", old[0].id), reason="back")
     admit(centre, second, alias="trial")
-    found = {one.segmenter: one.aliases for one in served_segmenters(centre.ledger).values()}
+    found = {one.model: one.aliases for one in served_models(centre.ledger).values()}
     assert found == {old[0].id: (MASKS,), new[0].id: ("trial",)}
 
 
@@ -182,7 +182,7 @@ def test_the_id_of_one_cannot_be_taken_by_another(centre: Centre, tmp_path: Path
     admit(centre, brought(tmp_path, card, weights))
     other = replace(untrained_segmenter(2)[0], id=card.id), untrained_segmenter(2)[1]
     assert refusal(centre, brought(tmp_path / "b", *other)) is Code.IDENTITY_MISMATCH
-    assert load_segmenter_files(centre.segmenter_folder(card.id)) == (card, weights)
+    assert load_segmenter_files(centre.model_folder("segmenter", card.id)) == (card, weights)
 
 
 def test_no_segmenter_is_called_as_something_that_is_asked_for(
@@ -194,14 +194,14 @@ def test_no_segmenter_is_called_as_something_that_is_asked_for(
     for name in ("serving", MASKS, "trial"):
         path = brought(tmp_path / "b", replace(card, id=name), weights)
         assert refusal(centre, path, alias="trial") is Code.IDENTITY_MISMATCH
-        assert not centre.segmenter_folder(name).exists()
+        assert not centre.model_folder("segmenter", name).exists()
 
 
 def test_a_card_that_was_registered_stays_as_it_was_unless_the_disk_lost_it(
     centre: Centre, tmp_path: Path
 ) -> None:
     card, weights = untrained_segmenter(1)
-    path, folder = brought(tmp_path, card, weights), centre.segmenter_folder(card.id)
+    path, folder = brought(tmp_path, card, weights), centre.model_folder("segmenter", card.id)
     admit(centre, path)
     changes: list[dict[str, Any]] = [{"origin": "real"}, {"datasets": ("b",)}, {"options": {}}]
     for change in changes:
@@ -231,11 +231,12 @@ def test_a_withdrawal_takes_the_segmenters_of_its_dataset_and_their_children(
     for made in (parent, child, other):
         admit(centre, brought(tmp_path, *made), alias=f"of-{made[0].seed}")
     report = withdraw(centre, "north/echo", actor="ada", clock=lambda: NOW)
-    assert set(served_segmenters(centre.ledger)) == {other[0].id}
+    assert set(served_models(centre.ledger)) == {other[0].id}
     assert [path.name for path in (centre.folder / "segmenters").iterdir()] == [other[0].id]
     gone = {one.id: one.weights_sha256 for one in (parent[0], child[0])}
     assert report["certificate"]["purged_segmenters"] == gone
-    assert withdrawn_segmenters(centre.ledger) == {"north/echo": gone}
+    (went,) = withdrawn_models(centre.ledger).values()
+    assert {one.model: one.sha256 for one in went} == gone
     assert not num_logged(centre, child[0].id)
     late = untrained_segmenter(4)
     grandchild = replace(untrained_segmenter(5, dataset="c")[0], parent=child[0].id)
