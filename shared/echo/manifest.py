@@ -12,6 +12,7 @@ from shared.echo.label_sets import says_something
 from shared.echo.ontology import ONTOLOGY_VERSION, OTHER, LabelMap
 from shared.echo.origin import Origin
 from shared.echo.schema import from_document, to_document
+from shared.echo.synthesis import Synthesis
 from shared.errors import Code, EchoFedError
 from shared.files import read_json, write_json
 
@@ -34,6 +35,7 @@ class ClipRecord:
             counted.
         text: what is known of text inside its sector.
         structures: what its annotation names, background first; empty where it has none.
+        synthesis: how it was drawn; None for what was imaged, and where nobody knows.
     """
 
     key: str
@@ -49,6 +51,7 @@ class ClipRecord:
     num_blanked: int | None = None
     text: TextState = "unchecked"
     structures: tuple[str, ...] = ()
+    synthesis: Synthesis | None = None
 
 
 @dataclass(frozen=True, slots=True)
