@@ -34,8 +34,7 @@ class SynthesisServicer(stubs.SynthesisServiceServicer):
     ) -> pb.SubmitSynthesisReply:
         order = order_from(message.part for message in request)
         drawer = self._store.find(order.alias, caller=peer_of(context), call=context)
-        expect_drawable(drawer.card, order)  # rather now than in the job
-        expect_wanted(context)
+        expect_drawable(drawer.card, order, call=context)  # rather now than in the job
         return pb.SubmitSynthesisReply(id=self._jobs.submit(peer_of(context), pack_order(order)))
 
     def WatchSynthesis(

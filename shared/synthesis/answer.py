@@ -12,6 +12,7 @@ from shared.echo.mask import Mask
 from shared.echo.model_name import ModelName
 from shared.echo.synthesizer import Sampler, SynthesizerCard
 from shared.errors import Code, EchoFedError
+from shared.rpc.deadline import Call, while_wanted
 from shared.seeding import derive_seed, numpy_generator
 from shared.synthesis.maps import (
     ECHO_FROM_NOISE,
@@ -82,13 +83,19 @@ def draw_order(drawer: Drawer, order: Order) -> Iterator[Part]:
         yield from _drawn(drawer, order, first, labels_NSS)
 
 
-def expect_drawable(card: SynthesizerCard, order: Order) -> None:
+def expect_drawable(card: SynthesizerCard, order: Order, *, call: Call | None = None) -> None:
     """Refuse an order that a synthesizer cannot or should not carry out.
+
+    Args:
+        card: of the synthesizer.
+        order: what is asked of it; many label maps take a while to look over.
+        call: that the answer is for, where somebody may stop waiting for it.
 
     Raises:
         EchoFedError: VIEW_UNKNOWN; NAME_UNKNOWN for the solver; CONFIG_INVALID for steps and
             guidance beyond reason and for nothing to draw; REQUEST_TOO_LARGE; SHAPE_MISMATCH;
-            LABEL_UNMAPPED; and what refuses a label map as implausible.
+            LABEL_UNMAPPED; what refuses a label map as implausible; DEADLINE_EXCEEDED where nobody
+            waits any more.
     """
     if order.view not in card.views:
         raise EchoFedError(
@@ -111,7 +118,8 @@ def expect_drawable(card: SynthesizerCard, order: Order) -> None:
         label_map(card, order, 0)  # which refuses a view that the virtual hospital lacks
         return
     expect_map_shape(order.labels_NHW.shape)
-    for labels_HW in order.labels_NHW:
+    sent_NHW = order.labels_NHW
+    for labels_HW in sent_NHW if call is None else while_wanted(sent_NHW, call):
         expect_plausible(_at_home(card, order, labels_HW), card.structures, size=card.image_size)
 
 
@@ -151,28 +159,29 @@ def label_map(card: SynthesizerCard, order: Order, place: int) -> Labels:
     Raises:
         EchoFedError: MAP_IMPLAUSIBLE; what refuses a view that the virtual hospital lacks.
     """
-    variation = order.variation
-    if order.labels_NHW is not None:
-        sent_HW = order.labels_NHW[place % len(order.labels_NHW)]
-        labels_SS = _at_home(card, order, sent_HW)
-        if variation is None:
-            return labels_SS
-        generator = numpy_generator(variation.seed, "warp", place)
-        return plausibly_warped(labels_SS, card.structures, generator, ECHO_FROM_NOISE)
-    assert variation is not None, "expect_drawable has let an order without maps pass"
-    drawn = phantom_maps(
-        1,
-        derive_seed(variation.seed, "phantom", place),
-        card.image_size,
-        views=(order.view,),
-        structures=card.structures,
-    )
-    return drawn.labels_NSS[0]
+    if order.labels_NHW is None:
+        return _anatomy(card, order, place)
+    labels_SS = _at_home(card, order, order.labels_NHW[place % len(order.labels_NHW)])
+    if order.variation is None:
+        return labels_SS
+    generator = numpy_generator(order.variation.seed, "warp", place)
+    return plausibly_warped(labels_SS, card.structures, generator, ECHO_FROM_NOISE)
 
 
 def image_seed(seed: int, place: int, attempt: int = 0) -> int:
     """The seed of an image's noise; another one for each draw of it."""
     return derive_seed(seed, "image", place, attempt)
+
+
+def _anatomy(card: SynthesizerCard, order: Order, place: int) -> Labels:
+    """The label map of a heart of the virtual hospital."""
+    assert order.variation is not None, "expect_drawable has let an order without maps pass"
+    seed = derive_seed(order.variation.seed, "phantom", place)
+    maps = phantom_maps(
+        1, seed, card.image_size, views=(order.view,), structures=card.structures
+    )
+    labels_SS: Labels = maps.labels_NSS[0]
+    return labels_SS
 
 
 def _at_home(card: SynthesizerCard, order: Order, labels_HW: Labels) -> Labels:
