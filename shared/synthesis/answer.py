@@ -177,9 +177,7 @@ def _anatomy(card: SynthesizerCard, order: Order, place: int) -> Labels:
     """The label map of a heart of the virtual hospital."""
     assert order.variation is not None, "expect_drawable has let an order without maps pass"
     seed = derive_seed(order.variation.seed, "phantom", place)
-    maps = phantom_maps(
-        1, seed, card.image_size, views=(order.view,), structures=card.structures
-    )
+    maps = phantom_maps(1, seed, card.image_size, views=(order.view,), structures=card.structures)
     labels_SS: Labels = maps.labels_NSS[0]
     return labels_SS
 
