@@ -1,4 +1,4 @@
-"""A site takes a segmenter only as its centre signed it, and keeps what it had otherwise."""
+"""A site takes a model only as its centre signed it, and keeps what it had otherwise."""
 
 import json
 import os
@@ -18,9 +18,10 @@ from typer.testing import CliRunner
 from aggregator.centre import Centre, open_centre
 from aggregator.enrolment import approve, invite, revoke
 from aggregator.hosting import running_services
-from aggregator.serving import SEGMENTER_PROMOTED, SEGMENTER_REGISTERED
+from aggregator.serving import MODEL_PROMOTED, MODEL_REGISTERED
 from shared.echo.expert import CARD_FILE, WEIGHTS_FILE
 from shared.echo.manifest import DatasetManifest
+from shared.echo.model_card import ModelCard, save_model
 from shared.echo.segmenter import SegmenterCard, load_segmenter_files, save_segmenter
 from shared.errors import Code, EchoFedError
 from shared.files import read_json, write_json
@@ -28,14 +29,15 @@ from shared.ledger import Ledger
 from shared.rpc.authority import create_authority, ensure_server_certificate
 from shared.signature import SIGNATURE_FILE
 from shared.testing.segmenters import untrained_segmenter
+from shared.testing.synthesizers import named_synthesizer
 from site_client.cli import build_app
 from site_client.connection import open_services
 from site_client.doctor.finding import Premises
-from site_client.doctor.segmenters import check
+from site_client.doctor.models import check
 from site_client.federate import free_port
 from site_client.identity import accept_certificate, join
+from site_client.models import fetch_from_centre, load_trusted, load_trusted_synthesizer
 from site_client.policy import DatasetPolicy, Policy, save_policy
-from site_client.segmenters import fetch_segmenter, load_trusted
 from site_client.settings import CentreSettings
 from site_client.store import SiteStore
 
@@ -51,17 +53,18 @@ class House:
     store: SiteStore
     settings: CentreSettings
 
-    def serve(self, card: SegmenterCard, weights: bytes, *, alias: str = MASKS) -> None:
+    def serve(self, card: ModelCard, weights: bytes, *, alias: str = MASKS) -> None:
         """As ``register`` leaves it."""
-        save_segmenter(self.centre.model_folder("segmenter", card.id), card, weights)
-        body = {"segmenter": card.id, "sha256": card.weights_sha256, "site": card.site}
-        more: dict[str, Any] = {"origin": "phantom", "answers": card.answers, "parent": ""}
+        save_model(self.centre.model_folder(card.kind, card.id), card, weights)
+        body = {card.kind: card.id, "sha256": card.weights_sha256, "site": card.site}
+        more: dict[str, Any] = {"origin": "phantom", "parent": "", "datasets": []}
         ledger = self.centre.ledger
-        ledger.append(SEGMENTER_REGISTERED, {**body, **more, "datasets": []}, actor="ada")
-        ledger.append(SEGMENTER_PROMOTED, {"alias": alias, "segmenter": card.id}, actor="ada")
+        ledger.append(MODEL_REGISTERED[card.kind], {**body, **more}, actor="ada")
+        promoted = {"alias": alias, card.kind: card.id}
+        ledger.append(MODEL_PROMOTED[card.kind], promoted, actor="ada")
 
-    def fetch(self, alias: str = MASKS) -> SegmenterCard:
-        return fetch_segmenter(self.store, self.settings, alias, site="north", now=NOW)
+    def fetch(self, alias: str = MASKS) -> ModelCard:
+        return fetch_from_centre(self.store, self.settings, alias, site="north", now=NOW)
 
     def refusal(self, alias: str = MASKS) -> Code:
         with pytest.raises(EchoFedError) as caught:
@@ -111,6 +114,32 @@ def test_a_segmenter_comes_under_its_alias_and_can_be_checked_again(house: House
     assert (entry.kind, entry.body["subject"]) == ("segmenter.received", card.id)
     (fetched,) = [e.body for e in house.centre.ledger.entries() if e.kind == "model.fetched"]
     assert (fetched["model"], fetched["caller"]) == (card.id, "north")
+
+
+def test_a_synthesizer_comes_the_same_way_into_its_own_folder(house: House) -> None:
+    card, weights = named_synthesizer(1, site="south")
+    house.serve(card, weights, alias="synthesis")
+    assert house.fetch("synthesis") == card
+    assert house.store.aliases() == {"synthesis": card.id}
+    assert (house.store.synthesizers(), house.store.segmenters()) == ((card.id,), ())
+    assert load_trusted_synthesizer(house.store, card.id, site="north") == (card, weights)
+    assert states(house.store) == [("ok", None)]
+    (entry,) = Ledger(house.store.ledger_path).entries()
+    assert (entry.kind, entry.body["subject"]) == ("synthesizer.received", card.id)
+    drop_signature(house.store.synthesizer_folder(card.id))
+    with pytest.raises(EchoFedError) as caught:
+        load_trusted_synthesizer(house.store, card.id, site="north")
+    assert caught.value.code is Code.SIGNATURE_INVALID
+    assert states(house.store) == [("fault", Code.SIGNATURE_INVALID)]
+
+
+def test_the_id_of_a_segmenter_here_is_not_taken_by_a_synthesizer(house: House) -> None:
+    card, weights = untrained_segmenter(1)
+    save_segmenter(house.store.segmenter_folder(card.id), card, weights)
+    other, others = named_synthesizer(2, site="south")
+    house.serve(replace(other, id=card.id), others, alias="synthesis")
+    assert house.refusal("synthesis") is Code.IDENTITY_MISMATCH
+    assert house.store.synthesizers() == ()
 
 
 def test_the_next_fetch_brings_what_the_alias_stands_for_then(house: House) -> None:
@@ -293,7 +322,13 @@ def test_status_says_what_each_alias_stands_for(tmp_path: Path) -> None:
     card, weights = untrained_segmenter(1)
     save_segmenter(store.segmenter_folder(card.id), card, weights)
     store.set_alias(MASKS, card.id)
+    drawing = named_synthesizer(1)
+    save_model(store.synthesizer_folder(drawing[0].id), *drawing)
     (tmp_path / "site.yaml").write_text("site: north\n")
     words = ["status", "--json", "--config", str(tmp_path / "site.yaml")]
-    (line,) = json.loads(CliRunner().invoke(build_app(), words).stdout)["segmenters"]
+    told = json.loads(CliRunner().invoke(build_app(), words).stdout)
+    assert [(one["synthesizer"], one["aliases"]) for one in told["synthesizers"]] == [
+        (drawing[0].id, "")
+    ]
+    (line,) = told["segmenters"]
     assert (line["segmenter"], line["origin"], line["aliases"]) == (card.id, "phantom", MASKS)
