@@ -1,4 +1,4 @@
-"""Weights that leave, of experts and segmenters, and the figures of their training."""
+"""Weights that leave, of experts, segmenters and synthesizers, and figures of their training."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,8 +9,10 @@ import numpy as np
 from shared.echo.expert import ExpertCard
 from shared.echo.manifest import DatasetManifest
 from shared.echo.mask import STRUCTURES
+from shared.echo.model_card import ModelCard
 from shared.echo.schema import to_document
 from shared.echo.segmenter import SegmenterCard
+from shared.echo.synthesizer import SynthesizerCard
 from shared.errors import Code
 from shared.files import arrays_from_bytes, sha256_hex, shapes_of
 from site_client.departures.door import Door
@@ -19,6 +21,7 @@ from site_client.policy import Artefact
 _SEGMENTER_FIGURES = frozenset(
     {"val_dice", *(f"val_dice_{name}" for name in STRUCTURES[1:]), "val_landmark_error_mm"}
 )
+_SYNTHESIZER_PARTS = ("denoiser.", "autoencoder.", "embedding.", "gallery.")
 
 
 class WeightsEgress:
@@ -56,6 +59,27 @@ class WeightsEgress:
         consent = self._door.permit(manifest.id, "segmenter_weights", "segmentation")
         drawn = [clip for clip in manifest.of_split("train") if clip.structures]
         self._door.require_patients(manifest, drawn, consent, "segmenter_weights")
+
+    def release_synthesizer(
+        self, card: SynthesizerCard, weights: bytes, manifests: Sequence[DatasetManifest]
+    ) -> None:
+        """Let a synthesizer's weights go, if every dataset it was trained on consents.
+
+        They hold an embedding of each training frame; nothing else of single frames may be in them.
+        """
+        for manifest in manifests:
+            self.permit_synthesizer(manifest)
+        self._require_weights(card, weights, manifests, "synthesizer_weights")
+        if any(not name.startswith(_SYNTHESIZER_PARTS) for name in arrays_from_bytes(weights)[0]):
+            reason = "the weights have an undeclared part"
+            self._door.refuse(Code.EGRESS_DENIED, card.id, "synthesizer_weights", reason)
+        self._door.sent("synthesizer_weights", card.id, weights)
+
+    def permit_synthesizer(self, manifest: DatasetManifest) -> None:
+        """Refuse unless weights that learnt to draw a dataset's frames may leave."""
+        consent = self._door.permit(manifest.id, "synthesizer_weights", "synthesis")
+        drawn = [clip for clip in manifest.of_split("train") if clip.structures]
+        self._door.require_patients(manifest, drawn, consent, "synthesizer_weights")
 
     def release_annotations(
         self, manifest: DatasetManifest, *, structures: Sequence[str], views: Sequence[str]
@@ -112,7 +136,7 @@ class WeightsEgress:
 
     def _require_weights(
         self,
-        card: ExpertCard | SegmenterCard,
+        card: ExpertCard | ModelCard,
         weights: bytes,
         manifests: Sequence[DatasetManifest],
         artefact: Artefact,

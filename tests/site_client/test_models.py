@@ -21,7 +21,7 @@ from aggregator.hosting import running_services
 from aggregator.serving import MODEL_PROMOTED, MODEL_REGISTERED
 from shared.echo.expert import CARD_FILE, WEIGHTS_FILE
 from shared.echo.manifest import DatasetManifest
-from shared.echo.model_card import ModelCard, save_model
+from shared.echo.model_card import ModelCard, ModelKind, load_model_files, save_model
 from shared.echo.segmenter import SegmenterCard, load_segmenter_files, save_segmenter
 from shared.errors import Code, EchoFedError
 from shared.files import read_json, write_json
@@ -289,32 +289,40 @@ def test_the_command_fetches_from_another_process(house: House, tmp_path: Path) 
     assert load_segmenter_files(house.store.segmenter_folder(card.id)) == (card, weights)
 
 
-def test_a_segmenter_leaves_by_hand_and_the_centre_can_read_it(
-    tmp_path: Path, manifest: DatasetManifest
+@pytest.mark.parametrize("kind", ["segmenter", "synthesizer"])
+def test_a_model_leaves_by_hand_and_the_centre_can_read_it(
+    tmp_path: Path, manifest: DatasetManifest, kind: ModelKind
 ) -> None:
     store, out = SiteStore(tmp_path / "north"), tmp_path / "out"
     clips = tuple(replace(one, structures=("background", "lv")) for one in manifest.clips)
     store.save_manifest(replace(manifest, clips=clips))
-    card, weights = untrained_segmenter(1, dataset=manifest.id)
-    save_segmenter(store.segmenter_folder(card.id), card, weights)
-    stranger = untrained_segmenter(2, site="south")
-    save_segmenter(store.segmenter_folder(stranger[0].id), *stranger)
-    consent = DatasetPolicy(
-        purposes=("segmentation",), recipients=("echofed",), artefacts=("segmenter_weights",)
+    make: Any = untrained_segmenter if kind == "segmenter" else named_synthesizer
+    card, weights = make(1, dataset=manifest.id)
+    stranger, theirs = make(2, site="south")
+    save_model(store.model_folder(kind, card.id), card, weights)
+    save_model(store.model_folder(kind, stranger.id), stranger, theirs)
+    consent = DatasetPolicy.model_validate(
+        {
+            "purposes": ["segmentation" if kind == "segmenter" else "synthesis"],
+            "recipients": ["echofed"],
+            "artefacts": [f"{kind}_weights"],
+        }
     )
     (store.root / "site.yaml").write_text("site: north\n")
     words = ["--recipient", "echofed", "--config", str(store.root / "site.yaml")]
     for allowed, name, code in (
         (Policy(), card.id, Code.EGRESS_DENIED),
-        (Policy(datasets={manifest.id: consent}), stranger[0].id, Code.EGRESS_DENIED),
+        (Policy(datasets={manifest.id: consent}), stranger.id, Code.EGRESS_DENIED),
         (Policy(datasets={manifest.id: consent}), "nobody", Code.MODEL_UNKNOWN),
         (Policy(datasets={manifest.id: consent}), card.id, 0),
     ):
         assert not out.exists()
         save_policy(allowed, store.root / "policy.yaml")
-        result = CliRunner().invoke(build_app(), ["export", str(out), "--segmenter", name, *words])
+        result = CliRunner().invoke(build_app(), ["export", str(out), f"--{kind}", name, *words])
         assert result.exit_code == code, result.output
-    assert load_segmenter_files(out / "segmenters" / card.id) == (card, weights)
+    assert load_model_files(out / f"{kind}s" / card.id) == (card, weights)
+    kinds = [entry.kind for entry in Ledger(store.ledger_path).entries()]
+    assert kinds == ["egress.refused", "egress.sent"]
 
 
 def test_status_says_what_each_alias_stands_for(tmp_path: Path) -> None:
