@@ -25,7 +25,7 @@ from shared.rpc.server import Watch, running_server
 from shared.services import SERVICES
 from shared.services.host import Host
 from shared.services.segmenters import RunningSegmenters
-from site_client.segmenters import load_trusted
+from site_client.models import load_trusted
 from site_client.settings import ServicesSettings
 from site_client.store import SiteStore
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 
-from shared.echo.model_name import ModelName
 from shared.errors import Code, EchoFedError
 from shared.pb import jobs_pb2
 from shared.pb import synthesis_pb2 as pb
@@ -13,7 +12,7 @@ from shared.services.drawings import drawings_from
 from shared.services.orders import parts_of_order
 from shared.services.remote_jobs import wait_for_host, watch
 from shared.services.statuses import status_from
-from shared.synthesis.order import Order, Part
+from shared.synthesis.order import Drawing, Order, Part
 
 NUM_RETRIES = 60
 """How often in a row the host may be away, about a second each."""
@@ -97,29 +96,26 @@ def fetch_drawings(
     Raises:
         EchoFedError: JOB_UNKNOWN, RESULT_MISSING, what the job failed by, or CENTRE_UNREACHABLE.
     """
-    stub, left, begun_at = stubs.SynthesisServiceStub(channel), num_retries, -1
-    model: ModelName | None = None
+    stub, left, is_named = stubs.SynthesisServiceStub(channel), num_retries, False
     while True:
-        request = pb.FetchSynthesisRequest(id=id, first=first)
+        request, begun = pb.FetchSynthesisRequest(id=id, first=first), first
         try:
             replies = stub.FetchSynthesis(request, timeout=timeout_s)
             for part in drawings_from(reply.part for reply in replies):
-                if isinstance(part, ModelName):
-                    if model is None:
-                        yield part
-                    model = part
-                else:
+                if isinstance(part, Drawing):
                     first, left = part.place + 1, num_retries
+                    yield part
+                elif not is_named:
+                    is_named = True
                     yield part
             return
         except EchoFedError as error:
-            is_late = error.code is Code.DEADLINE_EXCEEDED and first > begun_at
-            if not is_late and (error.code is not Code.CENTRE_UNREACHABLE or not left):
+            if error.code is Code.DEADLINE_EXCEEDED and first > begun:
+                continue
+            if error.code is not Code.CENTRE_UNREACHABLE or not left:
                 raise
-            if not is_late:
-                left -= 1
-                wait_for_host()
-            begun_at = first
+            left -= 1
+            wait_for_host()
 
 
 def cancel_synthesis(channel: Channel, id: str) -> JobStatus:
