@@ -71,7 +71,7 @@ class Yard:
     def run(
         self,
         *,
-        maps: str = "phantom",
+        maps: str = "traced",
         num: int = 12,
         seed: int = 1,
         dataset: str = "drawn",
