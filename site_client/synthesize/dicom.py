@@ -90,6 +90,7 @@ def _add_nobody(
     dataset.SeriesNumber, dataset.InstanceNumber = 1, number
     dataset.SeriesDescription = f"synthetic {record.label}"
     dataset.PatientOrientation = ""
+    dataset.BodyPartExamined = "HEART"  # which has no side
 
 
 def _add_origin(dataset: Dataset, stamp: Synthesis) -> None:
