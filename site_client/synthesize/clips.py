@@ -74,7 +74,7 @@ def clip_of(
 
 def _spacing(map: PatientMap, side: int) -> MillimetresPerPixel | None:
     """Of the image, which may have another side than the map."""
-    if map.mm_per_pixel is None:
+    if map.mm_per_pixel is None or map.labels_SS is None:
         return None
     scale = len(map.labels_SS) / side
     return map.mm_per_pixel[0] * scale, map.mm_per_pixel[1] * scale

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.echo.frame import MillimetresPerPixel
-from shared.echo.manifest import DatasetManifest, Split
+from shared.echo.manifest import ClipRecord, DatasetManifest, Split
 from shared.echo.mask import OUTSIDE, STRUCTURES
 from shared.errors import Code, EchoFedError
 from shared.seeding import derive_seed, numpy_generator
@@ -52,12 +52,12 @@ class PatientMap:
     """A label map, and whose heart it shows.
 
     Args:
-        labels_SS: uint8 places in the structures of its source.
+        labels_SS: uint8 places in the structures of its source; None where whoever draws makes it.
         patient: pseudonym; the source's own where there is one, so that a patient keeps one split.
         mm_per_pixel: spacing of (rows, columns), None where it is unknown.
     """
 
-    labels_SS: NDArray[np.uint8]
+    labels_SS: NDArray[np.uint8] | None
     patient: str
     mm_per_pixel: MillimetresPerPixel | None
 
@@ -110,6 +110,23 @@ class PhantomSource:
         return PatientMap(drawn.labels_NSS[0], patient, (spacing, spacing))
 
 
+class HostSource:
+    """A new heart for each image as well, by the host, which knows what is to be told apart."""
+
+    fixed: Mapping[str, Split] = {}
+    name = PHANTOM
+    structures: tuple[str, ...] = ()
+
+    def __init__(self, pseudonyms: Pseudonyms, *, seed: int) -> None:
+        """Keep what the hearts are told apart by."""
+        self._pseudonyms, self._seed = pseudonyms, seed
+
+    def at(self, place: int) -> PatientMap:
+        """The heart of the image at a place, without its map."""
+        identity = f"phantom heart {derive_seed(self._seed, 'heart', place)}"
+        return PatientMap(None, self._pseudonyms.patient(identity), None)
+
+
 class DatasetSource:
     """Each map of a dataset in turn, in an order by the seed; every image has a warp of its own."""
 
@@ -119,10 +136,10 @@ class DatasetSource:
         """Keep the maps of training and validation patients that name every structure."""
         self.structures = (OUTSIDE, *frames.structures)
         self.name = f"{manifest.id} {manifest.content_hash()}"
-        self._patients = [
-            clip.patient for clip, view in annotated_clips(manifest, LEARNT_SPLITS)
-            if view == shape.view
-        ]  # fmt: skip
+        self.manifest = manifest
+        self._clips = [
+            clip for clip, view in annotated_clips(manifest, LEARNT_SPLITS) if view == shape.view
+        ]
         whole_M = np.flatnonzero(frames.annotated_NS.all(axis=1))
         if not len(whole_M):
             raise EchoFedError(
@@ -142,7 +159,11 @@ class DatasetSource:
         warped_SS = plausibly_warped(labels_SS, self.structures, generator, ECHO_FROM_NOISE)
         row_mm, column_mm = frames.mm_per_pixel_N2[number].tolist()
         spacing = None if np.isnan(row_mm) else (row_mm, column_mm)
-        return PatientMap(warped_SS, self._patients[frames.clip_N[number]], spacing)
+        return PatientMap(warped_SS, self._clips[frames.clip_N[number]].patient, spacing)
+
+    def clips(self, num: int) -> tuple[ClipRecord, ...]:
+        """The clips whose maps are taken for so many images."""
+        return tuple(self._clips[clip] for clip in np.unique(self._frames.clip_N[:num]))
 
 
 def open_maps(store: SiteStore, maps: str, shape: MapShape, *, seed: int) -> MapSource:

@@ -13,14 +13,14 @@ import numpy as np
 from shared.echo.model_name import ModelName
 from shared.errors import Code, EchoFedError
 from shared.seeding import derive_seed
-from shared.synthesis.order import Order, Part
+from shared.synthesis.order import Order, Part, Variation
 from site_client.deidentify import Pseudonyms
 from site_client.journal import Journal, JournalEntry
 from site_client.origins import expect_same_origin
 from site_client.store import SiteStore, require_name
 from site_client.synthesize.clips import Place, keep_drawing
 from site_client.synthesize.manifest import finish
-from site_client.synthesize.maps import MapSource
+from site_client.synthesize.maps import MapSource, PatientMap
 from site_client.synthesize.request import SynthesisReport, SynthesisRequest
 
 Ask = Callable[[Order], Iterator[Part]]
@@ -148,15 +148,26 @@ def _piece(
             yield JournalEntry(keys[place], code=error.code.name, reason=error.message)
     if not rows:
         return
-    order = Order(
-        request.view, request.model, np.stack([row.map.labels_SS for row in rows]),
-        maps.structures, seed=derive_seed(request.seed, "order", places.start),
-        solver=request.solver, steps=request.steps, guidance=request.guidance,
-    )  # fmt: skip
     model: ModelName | None = None
-    for part in ask(order):
+    for part in ask(_order(request, maps.structures, [row.map for row in rows], places.start)):
         if isinstance(part, ModelName):
             model = part
             continue
         assert model is not None, "the model is named first"
         yield keep_drawing(store, request, rows[part.place], part, model)
+
+
+def _order(
+    request: SynthesisRequest,
+    structures: tuple[str, ...],
+    maps: Sequence[PatientMap],
+    first: int,
+) -> Order:
+    """Each map once as it is; as many hearts of the host's where it makes them."""
+    sent = [map.labels_SS for map in maps if map.labels_SS is not None]
+    hearts = Variation(len(maps), derive_seed(request.seed, "hearts", first))
+    return Order(
+        request.view, request.model, np.stack(sent) if sent else None, structures,
+        None if sent else hearts, seed=derive_seed(request.seed, "order", first),
+        solver=request.solver, steps=request.steps, guidance=request.guidance,
+    )  # fmt: skip
