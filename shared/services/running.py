@@ -35,7 +35,7 @@ Load = Callable[[Path], tuple[ModelCard, bytes]]
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class _Work:
     """How models of a kind compute.
 
     Args:
@@ -49,12 +49,12 @@ class Work:
     longest_batch_s: float | None = None
 
 
-WORK: Mapping[ModelKind, Work] = {
-    "segmenter": Work(
+_WORK: Mapping[ModelKind, _Work] = {
+    "segmenter": _Work(
         "shared.segmentation.segmenter:build_stored", lambda settings: settings.max_batch
     ),
     # a batch may be begun with its order's last second, and takes minutes at the worst
-    "synthesizer": Work(
+    "synthesizer": _Work(
         "shared.synthesis.semantic:build_stored", lambda settings: settings.max_drawn, 900.0
     ),
 }
@@ -64,12 +64,7 @@ class RunningModels:
     """Models that start when they are first asked for."""
 
     def __init__(
-        self,
-        aliases: Aliases,
-        settings: WorkerSettings,
-        *,
-        load: Load = load_model_files,
-        work: Mapping[ModelKind, Work] = WORK,
+        self, aliases: Aliases, settings: WorkerSettings, *, load: Load = load_model_files
     ) -> None:
         """Keep what the house knows; nothing is read before ``running``.
 
@@ -77,9 +72,8 @@ class RunningModels:
             aliases: asked once a second at most.
             settings: of the processes.
             load: reads a folder and refuses what this house does not trust.
-            work: how models of each kind compute.
         """
-        self._aliases, self._settings, self._load, self._work = aliases, settings, load, work
+        self._aliases, self._settings, self._load = aliases, settings, load
         self._folders: Mapping[str, Path] = {}
         self._read_s = float("-inf")
         self._models: dict[str, _Model] = {}
@@ -162,7 +156,7 @@ class RunningModels:
             card, _ = self._load(folder)
             if card.kind != kind:
                 return
-            model = _Model(folder, card, self._settings, self._work[card.kind])
+            model = _Model(folder, card, self._settings)
             with self._lock:
                 self._models[name] = model
         log.info("%s answers to %s", model.card.id, name)
@@ -198,8 +192,7 @@ class RunningModels:
             return
         try:
             with self._starting:
-                card, _ = self._load(folder)
-                model = _Model(folder, card, self._settings, self._work[card.kind])
+                model = _Model(folder, self._load(folder)[0], self._settings)
         except (EchoFedError, ForwardFailed) as error:
             why = error.code.name if isinstance(error, EchoFedError) else "its network failed"
             log.error("%s cannot be %s, and the one before serves on: %s", folder.name, name, why)

@@ -1,10 +1,12 @@
 """The synthesizers of a host by alias."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.diffusion import SOLVERS
 from shared.echo.synthesizer import Sampler, SynthesizerCard
 from shared.errors import Code, EchoFedError
 from shared.rpc.deadline import Call
@@ -58,10 +60,25 @@ class _RunningDrawer:
         seeds_N: NDArray[np.int64],
         sampler: Sampler,
     ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.bool_]]:
-        from shared.synthesis.rows import sampler_rows
-
-        rows_NB = sampler_rows(sampler, len(labels_NSS))
+        own = replace(
+            self._card.sampler,
+            solver=sampler.solver,
+            steps=sampler.steps,
+            guidance=sampler.guidance,
+        )
+        if sampler != own:
+            raise EchoFedError(
+                Code.CONFIG_INVALID,
+                f"a host draws with the noise levels of {self._card.id} alone",
+                "ask for another solver, other steps or guidance",
+            )
+        num = len(labels_NSS)
         images_NSS, similarity_N, is_released_N = self._forward(
-            labels_NSS, view_N, seeds_N, rows_NB
+            labels_NSS,
+            view_N,
+            seeds_N,
+            np.full(num, sampler.steps),
+            np.full(num, sampler.guidance),
+            np.full(num, SOLVERS.names().index(sampler.solver)),
         )
         return images_NSS, similarity_N, is_released_N

@@ -21,7 +21,7 @@ from shared.services.synthesizers import SYNTHESIS, RunningSynthesizers
 from shared.synthesis.answer import Drawer
 from shared.testing.drawers import ShowingDrawer
 from shared.testing.segmenters import untrained_segmenter
-from shared.testing.synthesizers import named_synthesizer
+from shared.testing.synthesizers import untrained_synthesizer
 
 SETTINGS = WorkerSettings(latency_ms=50.0, threads=1, max_drawn=3, num_models=2)
 SHOWING = {
@@ -78,7 +78,7 @@ def drawn(drawer: Drawer, seed: int, sampler: Sampler, num: int = 5) -> list[lis
 def test_orders_of_several_callers_and_samplers_share_batches_and_get_their_own(
     aliases: dict[str, Path], models: RunningModels, tmp_path: Path
 ) -> None:
-    card, weights = named_synthesizer(1)
+    card, weights = untrained_synthesizer(1)
     aliases[SYNTHESIS] = stored(tmp_path, card, weights)
     samplers = [replace(card.sampler, steps=steps) for steps in (4, 9, 4, 1)]
     here = [drawn(ShowingDrawer(card), seed, one) for seed, one in enumerate(samplers)]
@@ -97,7 +97,7 @@ def test_orders_of_several_callers_and_samplers_share_batches_and_get_their_own(
 def test_a_drawer_goes_on_with_its_synthesizer_though_the_alias_moves(
     aliases: dict[str, Path], models: RunningModels, tmp_path: Path
 ) -> None:
-    before, after = (named_synthesizer(seed) for seed in (1, 2))
+    before, after = (untrained_synthesizer(seed) for seed in (1, 2))
     aliases[SYNTHESIS] = stored(tmp_path, *before)
     held = find(models)
     aliases[SYNTHESIS] = stored(tmp_path, *after)
@@ -114,7 +114,7 @@ def test_what_is_of_the_other_kind_is_unknown_and_starts_no_process(
     aliases: dict[str, Path], models: RunningModels, tmp_path: Path
 ) -> None:
     aliases["masks"] = stored(tmp_path, *untrained_segmenter(1))
-    aliases[SYNTHESIS] = stored(tmp_path, *named_synthesizer(1))
+    aliases[SYNTHESIS] = stored(tmp_path, *untrained_synthesizer(1))
 
     def ask() -> object:
         caller, call = Peer("north", "site"), Deadline(60.0)
