@@ -175,6 +175,27 @@ class SegmenterSettings(Settings):
     """Threads of the numeric library."""
 
 
+class AutoencoderSettings(Settings):
+    """How the autoencoder of a synthesizer is trained."""
+
+    network: str = "kl"
+    """kl, gamma, or pixels for none."""
+    options: dict[str, bool | int | float | tuple[int, ...]] = Field(default_factory=dict)
+    """What the network is built with; its own defaults hold for what is left out."""
+    steps: Positive = 20_000
+    """Upper bound of steps."""
+    check_every: Positive = 500
+    """Steps between validations and checkpoints at most."""
+    seconds: Annotated[float, Field(ge=0)] = 0.0
+    """After so many the training ends with the next validation; 0 for no limit."""
+    batch_size: Positive = 16
+    """Frames in a step."""
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    """Highest learning rate of Adam; falls along half a cosine."""
+    flip_probability: Fraction = 0.5
+    """Chance of a left-right flip; texture has no left."""
+
+
 class ExtractSettings(Settings):
     """How exports are made."""
 

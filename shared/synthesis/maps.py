@@ -281,7 +281,8 @@ def _sources(
     back_22 = np.linalg.inv(zoom * turn_22 @ np.array([[1.0, 0.0], [np.tan(shear), 1.0]]))
     middle = (side - 1) / 2
     straight_2HW = np.einsum("ij,jhw->ihw", back_22, place_2HW - middle - shift_2) + middle
-    return straight_2HW + _bends(size_HW, generator, reach) * side
+    bent_2HW: NDArray[np.float64] = straight_2HW + _bends(size_HW, generator, reach) * side
+    return bent_2HW
 
 
 def _bends(

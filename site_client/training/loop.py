@@ -26,6 +26,8 @@ class Plan:
         num_batches: steps of an epoch.
         patience: epochs without a better validation after which training stops.
         learning_rate: constant, or the highest of the schedule.
+        seconds: after so many no epoch begins; the schedule then follows the clock where that is
+            ahead of the steps, and a run is no longer the same bit for bit.
     """
 
     epochs: int
@@ -34,6 +36,7 @@ class Plan:
     learning_rate: float
     schedule: Literal["constant", "onecycle", "cosine"]
     seed: int
+    seconds: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +89,16 @@ def train(
     """
     optimiser = torch.optim.Adam(model.parameters(), lr=plan.learning_rate, fused=True)
     course = checkpoint.restore(model, optimiser)
-    while course.epoch < plan.epochs and course.epoch - course.best_epoch < plan.patience:
+    while _goes_on(course, plan):
         began = time.monotonic()
         model.train()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(plan.seed, "dropout", course.epoch))
             for place, batch in enumerate(objective.batches(course.epoch)):
                 done = course.epoch * plan.num_batches + place
+                spent = course.seconds + time.monotonic() - began
                 for group in optimiser.param_groups:
-                    group["lr"] = learning_rate(plan, done)
+                    group["lr"] = learning_rate(plan, done, spent)
                 loss = objective.loss_fn(model, batch)
                 _require_finite(loss.item(), course.epoch)
                 optimiser.zero_grad()
@@ -115,14 +119,15 @@ def train(
     return course
 
 
-def learning_rate(plan: Plan, done: int) -> float:
-    """Rate of the next step.
+def learning_rate(plan: Plan, done: float, seconds: float = 0.0) -> float:
+    """Rate of the next step, after so many steps and seconds.
 
     Constant; a cosine up from and down to a 25th within one cycle; or only the way down.
     """
     if plan.schedule == "constant":
         return plan.learning_rate
     total = plan.epochs * plan.num_batches
+    done = max(done, total * min(seconds / plan.seconds, 1.0))
     # share of the cycle that rises, as in Smith & Topin 2018 (arXiv 1708.07120)
     rise = 0.3 * total if plan.schedule == "onecycle" else 0.0
     phase = done / rise if done < rise else (total - done) / (total - rise)
@@ -130,10 +135,15 @@ def learning_rate(plan: Plan, done: int) -> float:
     return low + (plan.learning_rate - low) * (1 - math.cos(math.pi * phase)) / 2
 
 
+def _goes_on(course: Course, plan: Plan) -> bool:
+    is_patient = course.epoch - course.best_epoch < plan.patience
+    return is_patient and course.epoch < plan.epochs and course.seconds < plan.seconds
+
+
 def _require_finite(loss: float, epoch: int) -> None:
     if not math.isfinite(loss):
         raise EchoFedError(
             Code.FEATURES_NOT_FINITE,
             f"the training loss is {loss} in epoch {epoch}",
-            "lower learning_rate of expert or segmenter with --set and train again",
+            "lower the learning_rate of what is trained with --set and train again",
         )

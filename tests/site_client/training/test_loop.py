@@ -1,3 +1,4 @@
+import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,9 @@ from site_client.training.loop import Objective, Plan, learning_rate, train
 LOSS = partial(batch_loss, label_set_loss)
 
 
-def course_of(scores: Sequence[float], folder: Path, *, patience: int) -> tuple[Course, nn.Module]:
+def course_of(
+    scores: Sequence[float], folder: Path, *, patience: int, seconds: float = math.inf
+) -> tuple[Course, nn.Module]:
     """Train a line through noise, with validations that are given; epoch n is judged n-th."""
     given = iter(scores)
 
@@ -28,7 +31,7 @@ def course_of(scores: Sequence[float], folder: Path, *, patience: int) -> tuple[
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     objective = Objective(batches, LOSS, lambda model: Validation(next(given), 1.0))
-    plan = Plan(len(scores), 1, patience, 0.1, "constant", 0)
+    plan = Plan(len(scores), 1, patience, 0.1, "constant", 0, seconds)
     return train(model, objective, plan, Checkpoint(folder), lambda step: None), model
 
 
@@ -95,3 +98,15 @@ def test_cosine_begins_at_the_highest_rate_and_only_falls() -> None:
 def test_constant_rate_is_constant() -> None:
     plan = Plan(10, 10, 3, 1e-3, "constant", 0)
     assert {learning_rate(plan, done) for done in range(100)} == {1e-3}
+
+
+def test_cosine_follows_the_clock_where_that_is_ahead_of_the_steps() -> None:
+    plan = Plan(10, 10, 3, 1e-3, "cosine", 0, seconds=60.0)
+    assert learning_rate(plan, 20, 30.0) == learning_rate(plan, 50)
+    assert learning_rate(plan, 50, 3.0) == learning_rate(plan, 50)
+    assert learning_rate(plan, 50, 90.0) == pytest.approx(1e-3 / 25)
+
+
+def test_no_epoch_begins_after_so_many_seconds(tmp_path: Path) -> None:
+    course, _ = course_of([0.1, 0.2, 0.3], tmp_path, patience=3, seconds=1e-9)
+    assert course.epoch == 1
