@@ -1,7 +1,7 @@
 """Services that the centre hosts, and the models that they and the sites may fetch."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,13 +13,9 @@ from shared.echo.expert import CARD_FILE, WEIGHTS_FILE, FusionCard, read_fusion_
 from shared.errors import Code, EchoFedError
 from shared.files import read_json
 from shared.rpc.authority import sign_model_card
-from shared.rpc.gate import Limits
-from shared.rpc.metrics import CallMetrics, running_metrics
 from shared.rpc.peer import Credentials, Peer
-from shared.rpc.server import Watch, running_server
-from shared.services import SERVICES
-from shared.services.host import Host
-from shared.services.segmenters import RunningSegmenters
+from shared.services.house import House, running_house
+from shared.services.running import RunningModels
 from shared.services.store import StoredModel
 
 SERVING = "serving"
@@ -100,24 +96,14 @@ def running_services(centre: Centre, names: Sequence[str], *, host: str) -> Iter
         EchoFedError: NAME_UNKNOWN, or CENTRE_UNREACHABLE where a port is taken.
     """
     settings, authority = centre.settings.services, centre.authority
-    metrics, shown = CallMetrics(), settings.metrics_port
-    store = RunningSegmenters(lambda: _model_folders(centre), settings.worker)
-    metrics.watch_workers(store.statistics)
-    with (
-        running_metrics(metrics, port=shown) if shown else nullcontext(),
-        store.running() as segmenters,
-        running_server(
-            [
-                SERVICES[name](Host(centre.folder / "jobs", ServingModels(centre), segmenters))
-                for name in names
-            ],
-            Credentials(authority.ca_pem, authority.server_pem, authority.server_key),
-            address=f"{host}:{settings.port}",
-            limits=Limits(num_calls=settings.num_calls, num_per_caller=settings.num_per_caller),
-            revoked_keys=lambda: revoked_keys(authority),
-            watch=Watch(metrics=metrics),
-        ) as port,
-    ):
+    house = House(
+        centre.folder / "jobs",
+        Credentials(authority.ca_pem, authority.server_pem, authority.server_key),
+        RunningModels(lambda: _model_folders(centre), settings.worker),
+        ServingModels(centre),
+        revoked_keys=lambda: revoked_keys(authority),
+    )
+    with running_house(house, settings, names, listen=host) as port:
         yield port
 
 

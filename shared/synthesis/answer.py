@@ -184,24 +184,29 @@ def _anatomy(card: SynthesizerCard, order: Order, place: int) -> Labels:
 
 def _at_home(card: SynthesizerCard, order: Order, labels_HW: Labels) -> Labels:
     """A map that was sent, by the card's structures and of its size."""
-    shown = np.unique(labels_HW)
-    names = [
-        order.structures[value] if value < len(order.structures) else f"value {value}"
-        for value in shown.tolist()
-    ]
-    unknown = [name for name in names if name not in card.structures]
-    if unknown or labels_HW.dtype != np.uint8:
-        raise EchoFedError(
-            Code.LABEL_UNMAPPED,
-            f"the synthesizer does not draw {', '.join(name[:40] for name in unknown[:5])}",
-            f"send uint8 places in names among {', '.join(card.structures)}",
-        )
+    if labels_HW.dtype != np.uint8:
+        raise _unmapped(card, f"labels of {labels_HW.dtype}")
+    shown = np.flatnonzero(np.bincount(labels_HW.ravel(), minlength=256))
+    if shown[-1] >= len(order.structures):
+        raise _unmapped(card, f"value {shown[-1]}, which has no name,")
+    names = [order.structures[value] for value in shown.tolist()]
+    for name in names:
+        if name not in card.structures:
+            raise _unmapped(card, f"{name[:40]!r}")
     places = np.zeros(256, np.uint8)
     places[shown] = [card.structures.index(name) for name in names]
     nearest = (np.arange(card.image_size) + 0.5) * len(labels_HW) / card.image_size
     picked = nearest.astype(np.intp)
     at_home: Labels = places[labels_HW[np.ix_(picked, picked)]]
     return at_home
+
+
+def _unmapped(card: SynthesizerCard, what: str) -> EchoFedError:
+    return EchoFedError(
+        Code.LABEL_UNMAPPED,
+        f"the synthesizer does not draw {what} of a label map",
+        f"send uint8 places in names among {', '.join(card.structures)}",
+    )
 
 
 def _drawn(drawer: Drawer, order: Order, first: int, labels_NSS: Labels) -> Iterator[Drawing]:

@@ -18,7 +18,7 @@ from shared.files import arrays_from_bytes, arrays_to_bytes, sha256_hex
 from shared.ledger import Ledger
 from shared.testing.beating import beating_clip
 from shared.testing.segmenters import untrained_segmenter
-from shared.testing.synthesizers import named_synthesizer
+from shared.testing.synthesizers import untrained_synthesizer
 from site_client.condense import condense
 from site_client.egress import Egress
 from site_client.policy import DatasetPolicy, Policy, load_policy, save_policy
@@ -287,7 +287,7 @@ def release(
 @pytest.fixture(params=["segmenter", "synthesizer"])
 def model(request: pytest.FixtureRequest) -> tuple[ModelCard, bytes]:
     """A model of either kind of the dataset."""
-    make: Any = untrained_segmenter if request.param == "segmenter" else named_synthesizer
+    make: Any = untrained_segmenter if request.param == "segmenter" else untrained_synthesizer
     card, weights = make(1, dataset="demo")
     return card, weights
 
@@ -339,7 +339,7 @@ def test_consent_to_segmentation_is_none_to_synthesis(
 ) -> None:
     egress, _ = door(tmp_path, DRAWN)
     with pytest.raises(EchoFedError) as caught:
-        release(egress, *named_synthesizer(1, dataset="demo"), [with_masks(manifest, 5)])
+        release(egress, *untrained_synthesizer(1, dataset="demo"), [with_masks(manifest, 5)])
     assert caught.value.code is Code.EGRESS_DENIED
 
 
@@ -361,7 +361,7 @@ def test_a_model_of_a_dataset_that_is_gone_or_of_other_weights_stays(
 def test_a_synthesizer_with_frames_among_its_weights_stays(
     tmp_path: Path, manifest: DatasetManifest
 ) -> None:
-    card, weights = named_synthesizer(1, dataset="demo")
+    card, weights = untrained_synthesizer(1, dataset="demo")
     arrays, _ = arrays_from_bytes(weights)
     spoilt = arrays_to_bytes(arrays | {"frames": np.zeros((2, 8, 8), np.uint8)}, {})
     egress, ledger = door(tmp_path, PAINTED)

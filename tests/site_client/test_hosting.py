@@ -9,12 +9,13 @@ from shared.echo.segmenter import save_segmenter
 from shared.errors import Code, EchoFedError
 from shared.rpc.deadline import Deadline
 from shared.rpc.peer import Peer
+from shared.services.segmenters import RunningSegmenters
 from shared.testing.segmenters import untrained_segmenter
 from site_client.hosting import (
     ensure_hospital,
     hospital_of,
     open_own_services,
-    running_segmenters,
+    trusted_models,
 )
 from site_client.settings import ServicesSettings
 from site_client.store import SiteStore
@@ -50,8 +51,8 @@ def test_a_segmenter_from_elsewhere_that_nobody_signed_does_not_serve(store: Sit
     save_segmenter(store.segmenter_folder(card.id), card, weights)
     caller, call = Peer("north", "site"), Deadline(10.0)
     with (
-        running_segmenters(store, SETTINGS, site="north").running() as segmenters,
+        trusted_models(store, SETTINGS, site="north").running() as models,
         pytest.raises(EchoFedError) as refused,
     ):
-        segmenters.find(card.id, caller=caller, call=call)
+        RunningSegmenters(models).find(card.id, caller=caller, call=call)
     assert refused.value.code is Code.SIGNATURE_INVALID

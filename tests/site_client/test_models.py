@@ -29,7 +29,7 @@ from shared.ledger import Ledger
 from shared.rpc.authority import create_authority, ensure_server_certificate
 from shared.signature import SIGNATURE_FILE
 from shared.testing.segmenters import untrained_segmenter
-from shared.testing.synthesizers import named_synthesizer
+from shared.testing.synthesizers import untrained_synthesizer
 from site_client.cli import build_app
 from site_client.connection import open_services
 from site_client.doctor.finding import Premises
@@ -117,7 +117,7 @@ def test_a_segmenter_comes_under_its_alias_and_can_be_checked_again(house: House
 
 
 def test_a_synthesizer_comes_the_same_way_into_its_own_folder(house: House) -> None:
-    card, weights = named_synthesizer(1, site="south")
+    card, weights = untrained_synthesizer(1, site="south")
     house.serve(card, weights, alias="synthesis")
     assert house.fetch("synthesis") == card
     assert house.store.aliases() == {"synthesis": card.id}
@@ -136,7 +136,7 @@ def test_a_synthesizer_comes_the_same_way_into_its_own_folder(house: House) -> N
 def test_the_id_of_a_segmenter_here_is_not_taken_by_a_synthesizer(house: House) -> None:
     card, weights = untrained_segmenter(1)
     save_segmenter(house.store.segmenter_folder(card.id), card, weights)
-    other, others = named_synthesizer(2, site="south")
+    other, others = untrained_synthesizer(2, site="south")
     house.serve(replace(other, id=card.id), others, alias="synthesis")
     assert house.refusal("synthesis") is Code.IDENTITY_MISMATCH
     assert house.store.synthesizers() == ()
@@ -296,7 +296,7 @@ def test_a_model_leaves_by_hand_and_the_centre_can_read_it(
     store, out = SiteStore(tmp_path / "north"), tmp_path / "out"
     clips = tuple(replace(one, structures=("background", "lv")) for one in manifest.clips)
     store.save_manifest(replace(manifest, clips=clips))
-    make: Any = untrained_segmenter if kind == "segmenter" else named_synthesizer
+    make: Any = untrained_segmenter if kind == "segmenter" else untrained_synthesizer
     card, weights = make(1, dataset=manifest.id)
     stranger, theirs = make(2, site="south")
     save_model(store.model_folder(kind, card.id), card, weights)
@@ -330,7 +330,7 @@ def test_status_says_what_each_alias_stands_for(tmp_path: Path) -> None:
     card, weights = untrained_segmenter(1)
     save_segmenter(store.segmenter_folder(card.id), card, weights)
     store.set_alias(MASKS, card.id)
-    drawing = named_synthesizer(1)
+    drawing = untrained_synthesizer(1)
     save_model(store.synthesizer_folder(drawing[0].id), *drawing)
     (tmp_path / "site.yaml").write_text("site: north\n")
     words = ["status", "--json", "--config", str(tmp_path / "site.yaml")]

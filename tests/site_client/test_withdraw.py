@@ -18,7 +18,7 @@ from shared.errors import Code, EchoFedError
 from shared.files import sha256_hex
 from shared.ledger import Ledger
 from shared.testing.segmenters import untrained_segmenter
-from shared.testing.synthesizers import named_synthesizer
+from shared.testing.synthesizers import untrained_synthesizer
 from site_client.egress import open_egress
 from site_client.policy import DatasetPolicy, Policy, load_policy, save_policy
 from site_client.rounds.exports import kept_export
@@ -123,9 +123,9 @@ def test_segmenters_go_with_their_children_and_their_aliases(store: SiteStore) -
 
 
 def test_synthesizers_go_as_segmenters_do(store: SiteStore) -> None:
-    first = named_synthesizer(1, dataset="demo")
-    child = named_synthesizer(2, dataset="more", parent=first[0].id)
-    other = named_synthesizer(3, dataset="more")
+    first = untrained_synthesizer(1, dataset="demo")
+    child = untrained_synthesizer(2, dataset="more", parent=first[0].id)
+    other = untrained_synthesizer(3, dataset="more")
     for card, weights in (first, child, other):
         save_synthesizer(store.synthesizer_folder(card.id), card, weights)
         store.set_alias(f"of-{card.seed}", card.id)

@@ -10,9 +10,9 @@ from shared.echo.schema import to_document
 from shared.errors import Code, EchoFedError
 from shared.files import read_json, write_json
 from shared.testing.segmenters import untrained_segmenter
-from shared.testing.synthesizers import named_synthesizer
+from shared.testing.synthesizers import untrained_synthesizer
 
-MADE = pytest.mark.parametrize("made", [untrained_segmenter(1), named_synthesizer(1)])
+MADE = pytest.mark.parametrize("made", [untrained_segmenter(1), untrained_synthesizer(1)])
 
 
 @MADE
