@@ -7,10 +7,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.echo.expert import CARD_FILE
 from shared.echo.frame import MillimetresPerPixel
 from shared.echo.manifest import ClipRecord, DatasetManifest, Split
 from shared.echo.mask import OUTSIDE, STRUCTURES
+from shared.echo.synthesizer import read_synthesizer_card
 from shared.errors import Code, EchoFedError
+from shared.files import read_json
 from shared.seeding import derive_seed, numpy_generator
 from shared.synthesis.maps import (
     ECHO_FROM_NOISE,
@@ -27,8 +30,10 @@ from site_client.annotated import (
 )
 from site_client.deidentify import Pseudonyms
 from site_client.store import SiteStore
+from site_client.synthesize.request import SynthesisRequest
 
 PHANTOM = "phantom"
+_SENT_SIZE = 256  # px of a map, for a host whose image size is not known here
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +119,7 @@ class HostSource:
     """A new heart for each image as well, by the host, which knows what is to be told apart."""
 
     fixed: Mapping[str, Split] = {}
-    name = PHANTOM
+    name = f"{PHANTOM} of the host"
     structures: tuple[str, ...] = ()
 
     def __init__(self, pseudonyms: Pseudonyms, *, seed: int) -> None:
@@ -190,3 +195,20 @@ def open_maps(store: SiteStore, maps: str, shape: MapShape, *, seed: int) -> Map
         )
     wanted = Wanted(shape.size, shape.structures[1:], (shape.view,), splits=LEARNT_SPLITS)
     return DatasetSource(manifest, load_annotated(store, [maps], wanted), shape, seed=seed)
+
+
+def open_maps_for_host(store: SiteStore, maps: str, request: SynthesisRequest) -> MapSource:
+    """The same for a host, which draws the phantom's by itself and resizes those of a dataset.
+
+    What is told apart is the synthesizer's where it lies here too, else all that the masks name.
+
+    Raises:
+        EchoFedError: as ``open_maps``.
+    """
+    if maps == PHANTOM:
+        return HostSource(Pseudonyms(store.key()), seed=request.seed)
+    known, shape = store.aliased(request.model) or request.model, MapShape(request.view, _SENT_SIZE)
+    if known in store.synthesizers():
+        card = read_synthesizer_card(read_json(store.synthesizer_folder(known) / CARD_FILE))
+        shape = MapShape(request.view, card.image_size, card.structures)
+    return open_maps(store, maps, shape, seed=request.seed)
