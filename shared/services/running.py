@@ -211,10 +211,11 @@ class RunningModels:
 class _Model:
     """One model with its process."""
 
-    def __init__(self, folder: Path, card: ModelCard, settings: WorkerSettings, work: Work) -> None:
+    def __init__(self, folder: Path, card: ModelCard, settings: WorkerSettings) -> None:
         import torch
 
         torch.set_num_threads(1)  # of this process: what is around a network is small, calls many
+        work = _WORK[card.kind]
         self.folder, self.card = folder, card
         self.worker = Worker(
             work.build,

@@ -72,13 +72,14 @@ class _RunningDrawer:
                 f"a host draws with the noise levels of {self._card.id} alone",
                 "ask for another solver, other steps or guidance",
             )
-        num = len(labels_NSS)
+        _ = SOLVERS[sampler.solver]  # which refuses an unknown one
+        num, solver = len(labels_NSS), SOLVERS.names().index(sampler.solver)
         images_NSS, similarity_N, is_released_N = self._forward(
             labels_NSS,
             view_N,
             seeds_N,
-            np.full(num, sampler.steps),
-            np.full(num, sampler.guidance),
-            np.full(num, SOLVERS.names().index(sampler.solver)),
+            np.full(num, sampler.steps, np.int64),
+            np.full(num, sampler.guidance, np.float64),
+            np.full(num, solver, np.int64),
         )
         return images_NSS, similarity_N, is_released_N
