@@ -18,7 +18,7 @@ from site_client.synthesize.maps import DatasetSource, MapSource
 SERVICE = "synthesis"
 """What policy.yaml names under ``services`` where label maps of patients may go to it."""
 FULL_NAME = "echofed.v1.SynthesisService"
-_DEADLINE_S = 600.0  # what a server takes at most
+_DEADLINE_S = 300.0  # of one call; a job may take several
 Release = Callable[[NDArray[np.uint8]], None]
 """Lets label maps go, or refuses."""
 

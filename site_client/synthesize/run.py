@@ -5,7 +5,7 @@ dataset does not exist, and running again goes on behind the last image that was
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from datetime import datetime
 
 import numpy as np
@@ -20,7 +20,7 @@ from site_client.origins import expect_same_origin
 from site_client.store import SiteStore, require_name
 from site_client.synthesize.clips import Place, keep_drawing
 from site_client.synthesize.manifest import finish
-from site_client.synthesize.maps import MapSource, PatientMap
+from site_client.synthesize.maps import MapSource
 from site_client.synthesize.request import SynthesisReport, SynthesisRequest
 
 Ask = Callable[[Order], Iterator[Part]]
@@ -138,34 +138,61 @@ def _piece(
     keys: Sequence[str],
 ) -> Iterator[JournalEntry]:
     """What became of the places of one order; their seeds depend on the request alone."""
-    rows: list[Place] = []
+    rows: dict[int, Place] = {}
     for place in places:
         try:
-            rows.append(Place(keys[place], maps.at(place)))
+            rows[place] = Place(keys[place], maps.at(place))
         except EchoFedError as error:
-            if error.code is not Code.MAP_IMPLAUSIBLE:
-                raise
-            yield JournalEntry(keys[place], code=error.code.name, reason=error.message)
+            yield _implausible(keys[place], error)
+    yield from _drawn(store, request, maps.structures, ask, rows)
+
+
+def _drawn(
+    store: SiteStore,
+    request: SynthesisRequest,
+    structures: tuple[str, ...],
+    ask: Ask,
+    rows: Mapping[int, Place],
+) -> Iterator[JournalEntry]:
+    """What became of maps that are drawn together; one by one where a host refuses some of them."""
     if not rows:
         return
     model: ModelName | None = None
-    for part in ask(_order(request, maps.structures, [row.map for row in rows], places.start)):
-        if isinstance(part, ModelName):
-            model = part
-            continue
-        assert model is not None, "the model is named first"
-        yield keep_drawing(store, request, rows[part.place], part, model)
+    try:
+        for part in ask(_order(request, structures, rows)):
+            if isinstance(part, ModelName):
+                model = part
+                continue
+            assert model is not None, "the model is named first"
+            yield keep_drawing(store, request, rows[list(rows)[part.place]], part, model)
+    except EchoFedError as error:
+        if len(rows) == 1:
+            yield _implausible(next(iter(rows.values())).key, error)
+            return
+        if error.code is not Code.MAP_IMPLAUSIBLE:
+            raise
+        for place, row in rows.items():
+            yield from _drawn(store, request, structures, ask, {place: row})
+
+
+def _implausible(key: str, error: EchoFedError) -> JournalEntry:
+    """The note of a map that no heart could have.
+
+    Raises:
+        EchoFedError: any other fault again.
+    """
+    if error.code is not Code.MAP_IMPLAUSIBLE:
+        raise error
+    return JournalEntry(key, code=error.code.name, reason=error.message)
 
 
 def _order(
-    request: SynthesisRequest,
-    structures: tuple[str, ...],
-    maps: Sequence[PatientMap],
-    first: int,
+    request: SynthesisRequest, structures: tuple[str, ...], rows: Mapping[int, Place]
 ) -> Order:
     """Each map once as it is; as many hearts of the host's where it makes them."""
-    sent = [map.labels_SS for map in maps if map.labels_SS is not None]
-    hearts = Variation(len(maps), derive_seed(request.seed, "hearts", first))
+    sent = [row.map.labels_SS for row in rows.values() if row.map.labels_SS is not None]
+    first = min(rows)
+    hearts = Variation(len(rows), derive_seed(request.seed, "hearts", first))
     return Order(
         request.view, request.model, np.stack(sent) if sent else None, structures,
         None if sent else hearts, seed=derive_seed(request.seed, "order", first),

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -44,7 +45,7 @@ class OneAlias:
     def find(self, alias: str, *, caller: Peer, call: Call) -> Drawer:
         if alias != "synthesis":
             raise EchoFedError(Code.MODEL_UNKNOWN, f"no model is called {alias!r}")
-        return ShowingDrawer()
+        return ShowingDrawer(replace(DRAWER_CARD, image_size=128))
 
 
 @contextmanager
@@ -93,7 +94,7 @@ def test_what_the_hospitals_service_draws_is_a_dataset_as_if_drawn_here(
     assert report.document()["at"] == "site"
     for record in manifest.clips:
         clip = yard.store.clip("away", record)
-        assert clip.pixels_THW.shape == (1, 32, 32)
+        assert clip.pixels_THW.shape == (1, 128, 128)
         assert clip.annotation.structures == DRAWER_CARD.structures[1:]
         assert clip.synthesis.weights_sha256 == DRAWER_CARD.weights_sha256
     assert not [kind for kind in kinds(yard.store) if kind.startswith("egress")]

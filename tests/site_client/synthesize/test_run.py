@@ -166,6 +166,25 @@ def test_images_that_may_not_be_released_are_counted_and_not_kept(yard: Any) -> 
     assert not yard.orders
 
 
+def test_a_map_that_the_host_refuses_is_left_out_and_the_others_are_drawn(yard: Any) -> None:
+    ask = yard.ask
+
+    def choosy(order: Order) -> Iterator[Part]:
+        assert order.labels_NHW is not None
+        hashes = [map_hash(labels_SS, order.structures) for labels_SS in order.labels_NHW]
+        if any(int(one, 16) % 3 == 0 for one in hashes):
+            raise EchoFedError(Code.MAP_IMPLAUSIBLE, "no frame of a heart has this label map")
+        yield from ask(order)
+
+    yard.ask = choosy
+    report = yard.run(num=16)
+    num = len(report.manifest.clips)
+    assert 0 < num < 16
+    assert report.refused == {"MAP_IMPLAUSIBLE": 16 - num}
+    assert all(int(clip.synthesis.map_sha256, 16) % 3 for clip in report.manifest.clips)
+    assert yard.run(num=16).num_known == 16
+
+
 def test_no_dataset_stands_where_every_image_is_held_back(yard: Any) -> None:
     yard.drawer = ShowingDrawer(releases=lambda seed: False)
     with pytest.raises(EchoFedError) as caught:
