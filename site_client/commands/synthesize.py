@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from site_client.synthesize.run import Ask
 
 _Where: TypeAlias = Literal["here", "site", "centre"]
-PREVIEW_FILE = "preview.png"
 
 
 def synthesize(
@@ -81,7 +80,7 @@ def synthesize(
             report = run_synthesis(
                 site.store, request, source, ask, now=datetime.now(UTC), advance=advance
             )
-    preview = site.store.dataset_folder(dataset) / PREVIEW_FILE
+    preview = site.store.preview_path(dataset)
     save_preview(site.store, report.manifest, preview)
     files = save_dicom(site.store, report.manifest, dicom) if dicom else []
     more = {"known": report.num_known, "changed": report.changed, "preview": str(preview)}

@@ -15,7 +15,9 @@ from shared.synthesis.maps import expect_plausible, map_hash
 from shared.synthesis.order import Drawing, Order, Part
 from shared.testing.drawers import DRAWER_CARD, ShowingDrawer
 from site_client.annotated import Wanted, load_annotated
+from site_client.forget import forget
 from site_client.store import SiteStore
+from site_client.synthesize.preview import save_preview
 
 
 class KilledError(Exception):
@@ -191,6 +193,20 @@ def test_no_dataset_stands_where_every_image_is_held_back(yard: Any) -> None:
         yard.run()
     assert code_of(caught) is Code.NOTHING_INGESTED
     assert "drawn" not in yard.store.datasets()
+
+
+def test_a_patient_who_is_forgotten_takes_along_what_was_drawn_of_the_heart(yard: Any) -> None:
+    manifest = yard.run(num=16).manifest
+    preview = yard.store.preview_path("drawn")
+    save_preview(yard.store, manifest, preview)
+    patient = manifest.clips[0].patient
+    forget(yard.store, patient, yard.store.datasets(), site="north")
+    left = yard.store.manifest("drawn").clips
+    assert 0 < len(left) < 16
+    assert all(patient != clip.patient for clip in left)
+    files = {path.stem for path in (yard.store.dataset_folder("drawn") / "clips").iterdir()}
+    assert files == {clip.sha256 for clip in left}
+    assert not preview.is_file()
 
 
 def test_what_two_models_drew_is_never_mixed(yard: Any) -> None:
