@@ -29,12 +29,12 @@ from shared.synthesis.order import (
     Part,
     expect_map_shape,
 )
+from shared.synthesis.semantic import expect_sampler
 
 MAX_DRAWN_PIXELS = MAX_IMAGES * 256 * 256
 """Of all images of an order together; they wait on the host's disk."""
-MAX_STEPS = 1000
-MAX_GUIDANCE = 50.0
-_PIECE = 8  # images that are drawn together; a job stops between two pieces
+_PIECE = 8  # images that are drawn together at most; a job stops between two pieces
+_PIECE_STEPS = 256  # of the images of a piece together, so that many steps let it stop too
 _MOST_DRAWS = 4  # of one image, the first included, where its release is refused
 
 
@@ -77,8 +77,9 @@ def draw_order(drawer: Drawer, order: Order) -> Iterator[Part]:
     card = drawer.card
     expect_drawable(card, order)
     yield ModelName(card.id, card.weights_sha256)
-    for first in range(0, order.num_images, _PIECE):
-        places = range(first, min(first + _PIECE, order.num_images))
+    together = min(_PIECE, max(1, _PIECE_STEPS // sampler_of(card, order).steps))
+    for first in range(0, order.num_images, together):
+        places = range(first, min(first + together, order.num_images))
         labels_NSS = np.stack([label_map(card, order, place) for place in places])
         yield from _drawn(drawer, order, first, labels_NSS)
 
@@ -92,10 +93,9 @@ def expect_drawable(card: SynthesizerCard, order: Order, *, call: Call | None = 
         call: that the answer is for, where somebody may stop waiting for it.
 
     Raises:
-        EchoFedError: VIEW_UNKNOWN; NAME_UNKNOWN for the solver; CONFIG_INVALID for steps and
-            guidance beyond reason and for nothing to draw; REQUEST_TOO_LARGE; SHAPE_MISMATCH;
-            LABEL_UNMAPPED; what refuses a label map as implausible; DEADLINE_EXCEEDED where nobody
-            waits any more.
+        EchoFedError: VIEW_UNKNOWN; CONFIG_INVALID for an unknown solver, steps and guidance beyond
+            reason and nothing to draw; REQUEST_TOO_LARGE; SHAPE_MISMATCH; LABEL_UNMAPPED; what
+            refuses a label map as implausible; DEADLINE_EXCEEDED where nobody waits any more.
     """
     if order.view not in card.views:
         raise EchoFedError(
@@ -127,29 +127,23 @@ def sampler_of(card: SynthesizerCard, order: Order) -> Sampler:
     """The card's sampler with what the order wants otherwise.
 
     Raises:
-        EchoFedError: NAME_UNKNOWN for the solver; CONFIG_INVALID for steps and guidance beyond
+        EchoFedError: CONFIG_INVALID for an unknown solver, and for steps and guidance beyond
             reason.
     """
     sampler = card.sampler
     if order.solver is not None:
-        SOLVERS[order.solver[:80]]  # which refuses an unknown one
+        if order.solver not in SOLVERS:
+            raise EchoFedError(
+                Code.CONFIG_INVALID,
+                f"no solver is called {order.solver[:40]!r}",
+                f"known: {', '.join(SOLVERS.names())}",
+            )
         sampler = replace(sampler, solver=order.solver)
     if order.steps is not None:
         sampler = replace(sampler, steps=order.steps)
     if order.guidance is not None:
         sampler = replace(sampler, guidance=order.guidance)
-    if not 1 <= sampler.steps <= MAX_STEPS:
-        raise EchoFedError(
-            Code.CONFIG_INVALID,
-            f"{sampler.steps} steps draw nothing in reasonable time",
-            f"ask for 1 to {MAX_STEPS}; the card has {card.sampler.steps}",
-        )
-    if not 0.0 <= sampler.guidance <= MAX_GUIDANCE:
-        raise EchoFedError(
-            Code.CONFIG_INVALID,
-            f"a guidance of {sampler.guidance:g} draws nothing of use",
-            f"ask for 0 to {MAX_GUIDANCE:g}; the card has {card.sampler.guidance:g}",
-        )
+    expect_sampler(sampler)
     return sampler
 
 

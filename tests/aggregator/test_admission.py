@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 from aggregator.admission import Registered, register_model
@@ -19,10 +20,14 @@ from aggregator.cli import build_app
 from aggregator.promotion import registry_of
 from aggregator.serving import WITHDRAWAL_BEGUN, served_models, withdrawn_models
 from aggregator.withdrawal import withdraw
+from shared.echo.model_card import ModelCard, ModelKind, load_model_files, save_model
 from shared.echo.segmenter import SegmenterCard, load_segmenter_files, save_segmenter
+from shared.echo.synthesizer import SynthesizerCard, save_synthesizer
 from shared.errors import Code, EchoFedError
 from shared.files import arrays_from_bytes, arrays_to_bytes, sha256_hex
+from shared.synthesis.semantic import GALLERY
 from shared.testing.segmenters import untrained_segmenter
+from shared.testing.synthesizers import untrained_synthesizer
 
 MASKS = "segmentation-masks"
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
@@ -53,19 +58,19 @@ def centre(config: Path) -> Iterator[Centre]:
     opened.state.close()
 
 
-def brought(folder: Path, card: SegmenterCard, weights: bytes) -> Path:
+def brought(folder: Path, card: ModelCard, weights: bytes) -> Path:
     """A folder as a person carries it."""
-    save_segmenter(folder / card.id, card, weights)
+    save_model(folder / card.id, card, weights)
     return folder / card.id
 
 
-def num_logged(centre: Centre, segmenter: str) -> int:
-    """How many runs of a segmenter MLflow has."""
+def num_logged(centre: Centre, model: str, *, kind: ModelKind = "segmenter") -> int:
+    """How many runs of a model MLflow has."""
     from mlflow import MlflowClient
 
     client = MlflowClient(centre.tracking_uri)
     experiment = client.get_experiment_by_name(centre.settings.federation.name)
-    return len(client.search_runs([experiment.experiment_id], f"tags.segmenter = '{segmenter}'"))
+    return len(client.search_runs([experiment.experiment_id], f"tags.{kind} = '{model}'"))
 
 
 def kinds(centre: Centre) -> list[str]:
@@ -135,6 +140,62 @@ def test_a_segmenter_of_contours_has_an_alias_of_its_own(centre: Centre, tmp_pat
         3, answers="contours", network="contour_net", structures=("lv",), num_landmarks=7
     )
     assert admit(centre, brought(tmp_path, *outline)).alias == "segmentation-contours"
+
+
+def test_a_synthesizer_is_admitted_by_the_same_command_under_its_own_alias(
+    config: Path, centre: Centre, tmp_path: Path
+) -> None:
+    card, weights = untrained_synthesizer(1)
+    path = brought(tmp_path, card, weights)
+    words = ["register", str(path), "--json", "--config", str(config)]
+    result = CliRunner().invoke(build_app(), words)
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    assert (told["synthesizer"], told["alias"], told["views"]) == (
+        card.id, "synthesis", list(card.views),
+    )  # fmt: skip
+    assert load_model_files(centre.model_folder("synthesizer", card.id)) == (card, weights)
+    assert kinds(centre) == ["synthesizer.registered", "synthesizer.promoted"]
+    assert num_logged(centre, card.id, kind="synthesizer") == 1
+    assert not admit(centre, path).is_new
+    status = CliRunner().invoke(build_app(), ["status", "--json", "--config", str(config)])
+    (line,) = json.loads(status.stdout)["synthesizers"]
+    assert (line["synthesizer"], line["aliases"]) == (card.id, ["synthesis"])
+    assert json.loads(status.stdout)["segmenters"] == []
+
+
+def test_an_alias_does_not_move_to_a_model_of_another_kind(centre: Centre, tmp_path: Path) -> None:
+    admit(centre, brought(tmp_path, *untrained_segmenter(1)))
+    path = brought(tmp_path, *untrained_synthesizer(1))
+    assert refusal(centre, path, alias=MASKS, reason="it draws") is Code.CONFIG_INVALID
+
+
+def with_gallery(gallery_GD: NDArray[np.float32]) -> Any:
+    def spoil(card: SynthesizerCard, weights: bytes) -> tuple[SynthesizerCard, bytes]:
+        arrays = arrays_from_bytes(weights)[0] | {GALLERY: gallery_GD}
+        spoilt = arrays_to_bytes(arrays, {})
+        return replace(card, weights_sha256=sha256_hex(spoilt)), spoilt
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    ("spoil", "code"),
+    [
+        (lambda card, weights: (card, weights[:-1]), Code.CHECKPOINT_CORRUPT),
+        (lambda card, weights: (replace(card, options={"wid": 8}), weights), Code.CONFIG_INVALID),
+        (lambda card, weights: (replace(card, network="sspade"), weights), Code.NAME_UNKNOWN),
+        (lambda card, weights: (replace(card, kind="expert"), weights), Code.MODEL_UNKNOWN),
+        (with_gallery(np.ones((2, 3), np.float32)), Code.FEATURES_INVALID),
+        (with_gallery(np.full((2, 3), np.nan, np.float32)), Code.FEATURES_NOT_FINITE),
+    ],
+)
+def test_a_synthesizer_that_does_not_fit_is_refused_and_leaves_nothing(
+    centre: Centre, tmp_path: Path, spoil: Any, code: Code
+) -> None:
+    save_synthesizer(tmp_path / "x", *spoil(*untrained_synthesizer(1)))
+    assert refusal(centre, tmp_path / "x") is code
+    assert not (centre.folder / "synthesizers").exists()
 
 
 def not_finite(card: SegmenterCard, weights: bytes) -> tuple[SegmenterCard, bytes]:
@@ -243,6 +304,24 @@ def test_a_withdrawal_takes_the_segmenters_of_its_dataset_and_their_children(
     for made in (parent, child, late, (grandchild, untrained_segmenter(5, dataset="c")[1])):
         assert refusal(centre, brought(tmp_path, *made)) is Code.DATASET_WITHDRAWN
     assert kinds(centre).count(WITHDRAWAL_BEGUN) == 1
+
+
+def test_a_withdrawal_takes_the_synthesizers_of_its_dataset_and_their_children(
+    centre: Centre, tmp_path: Path
+) -> None:
+    parent, other = untrained_synthesizer(1), untrained_synthesizer(3, dataset="c")
+    child, weights = untrained_synthesizer(2, site="south", dataset="b")
+    for made in (parent, (replace(child, parent=parent[0].id), weights), other):
+        admit(centre, brought(tmp_path, *made), alias=f"of-{made[0].seed}")
+    report = withdraw(centre, "north/echo", actor="ada", clock=lambda: NOW)
+    assert set(served_models(centre.ledger)) == {other[0].id}
+    assert [path.name for path in (centre.folder / "synthesizers").iterdir()] == [other[0].id]
+    gone = {one.id: one.weights_sha256 for one in (parent[0], child)}
+    assert report["certificate"]["purged_synthesizers"] == gone
+    assert report["certificate"]["purged_segmenters"] == {}
+    assert not num_logged(centre, child.id, kind="synthesizer")
+    assert num_logged(centre, other[0].id, kind="synthesizer") == 1
+    assert refusal(centre, brought(tmp_path, *parent)) is Code.DATASET_WITHDRAWN
 
 
 def test_the_command_says_what_it_did_and_status_lists_it(

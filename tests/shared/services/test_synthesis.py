@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from numpy.typing import NDArray
 
+from shared.echo.synthesizer import Sampler, SynthesizerCard
 from shared.errors import Code, EchoFedError
 from shared.pb import synthesis_pb2 as pb
 from shared.rpc.channel import Channel, open_channel
@@ -35,11 +37,14 @@ from shared.services.remote_synthesis import (
 )
 from shared.synthesis.answer import Drawer, draw_order
 from shared.synthesis.maps import phantom_maps
-from shared.synthesis.order import Drawing, Order, Part, Variation
+from shared.synthesis.order import Drawing, Labels, Order, Part, Variation
+from shared.synthesis.semantic import Synthesizer, build_synthesizer
 from shared.testing.contracts import ServiceContract
 from shared.testing.drawers import DRAWER_CARD, ShowingDrawer
 from shared.testing.hosting import BadRequest, ask, hosting
+from shared.testing.synthesizers import untrained_synthesizer
 
+Integers = NDArray[np.int64]
 ROOMY = Limits(num_calls=6, num_per_caller=4, longest_s=100.0, drain_s=5.0)
 MAPS = phantom_maps(
     3, 7, DRAWER_CARD.image_size, views=("A4C",), structures=DRAWER_CARD.structures
@@ -132,7 +137,7 @@ def order_requests() -> Iterator[BadRequest]:
     whole = (
         (replace(ORDER, view="PLAX"), Code.VIEW_UNKNOWN),
         (replace(ORDER, alias="severing"), Code.MODEL_UNKNOWN),
-        (replace(ORDER, solver="magic"), Code.NAME_UNKNOWN),
+        (replace(ORDER, solver="magic"), Code.CONFIG_INVALID),
         (replace(ORDER, steps=2**31), Code.CONFIG_INVALID),
         (replace(ORDER, guidance=float("nan")), Code.CONFIG_INVALID),
         (replace(ORDER, labels_NHW=np.zeros_like(MAPS)), Code.SECTOR_EMPTY),
@@ -257,6 +262,75 @@ def test_two_jobs_of_one_drawer_are_done_one_after_the_other(
     assert (busy, waiting.state) == (Code.SERVICE_BUSY, "queued")
     assert [one.state for one in ends] == ["done", "done"]
     assert images == [20, 3]
+
+
+@dataclass
+class NetworkDrawer:
+    """A synthesizer in this process."""
+
+    synthesizer: Synthesizer
+
+    @property
+    def card(self) -> SynthesizerCard:
+        return self.synthesizer.card
+
+    def draw(
+        self, labels_NSS: Labels, view_N: Integers, seeds_N: Integers, sampler: Sampler
+    ) -> tuple[Labels, NDArray[np.float32], NDArray[np.bool_]]:
+        images_NSS = self.synthesizer.images(
+            labels_NSS, view_N=view_N, seeds_N=seeds_N, sampler=sampler
+        )
+        similarities_N = self.synthesizer.gate.similarities(images_NSS)
+        return images_NSS, similarities_N, self.synthesizer.gate.released(similarities_N)
+
+
+def drawer_of(threshold: float) -> NetworkDrawer:
+    return NetworkDrawer(build_synthesizer(*untrained_synthesizer(0, release_threshold=threshold)))
+
+
+@pytest.mark.parametrize("sent", [True, False])
+def test_networks_draw_for_a_caller_as_they_draw_here(
+    tmp_path: Path, passes: Mapping[str, Credentials], sent: bool
+) -> None:
+    drawer = drawer_of(1.0)
+    card = drawer.card
+    maps = phantom_maps(10, 3, 64, views=("A4C",), structures=card.structures).labels_NSS
+    order = replace(VARIED, variation=Variation(10), solver="dpmpp_2m", steps=2)
+    if sent:
+        order = replace(order, labels_NHW=maps, structures=card.structures, variation=None)
+    with calling(service_of(tmp_path, drawer), passes) as channel:
+        there = list(synthesize_remotely(channel, order))
+    assert as_bytes(there) == as_bytes(list(draw_order(drawer, order)))
+    for one in there[1:]:
+        assert isinstance(one, Drawing)
+        assert one.pixels_SS is not None
+        assert one.pixels_SS.shape == (card.image_size, card.image_size)
+        assert not one.pixels_SS[one.map.labels_HW == 0].any()
+        assert one.pixels_SS.std() > 0
+
+
+def test_what_is_too_like_the_training_never_leaves_the_host(
+    tmp_path: Path, passes: Mapping[str, Credentials]
+) -> None:
+    with calling(service_of(tmp_path, drawer_of(-2.0)), passes) as channel:
+        _, *drawings = synthesize_remotely(channel, replace(VARIED, variation=Variation(2)))
+    for one in drawings:
+        assert isinstance(one, Drawing)
+        assert one.pixels_SS is None
+        assert one.similarity > -2.0
+
+
+def test_two_jobs_at_once_draw_what_each_draws_alone(
+    tmp_path: Path, passes: Mapping[str, Credentials]
+) -> None:
+    drawer = drawer_of(1.0)
+    orders = [replace(VARIED, variation=Variation(9, seed), seed=seed) for seed in (1, 2)]
+    with calling(service_of(tmp_path, drawer, num_running=2), passes) as channel:
+        ids = [submit_synthesis(channel, order) for order in orders]
+        ends = [list(watch_synthesis(channel, id))[-1].state for id in ids]
+        there = [as_bytes(list(fetch_drawings(channel, id))) for id in ids]
+    assert ends == ["done", "done"]
+    assert there == [as_bytes(list(draw_order(drawer, order))) for order in orders]
 
 
 @dataclass

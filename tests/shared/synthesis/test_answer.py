@@ -102,11 +102,12 @@ def test_another_order_of_names_and_another_size_give_the_same_maps() -> None:
     assert all(same(*pair) for pair in zip(drawn(turned), drawn(ORDER), strict=True))
 
 
-def test_the_order_s_sampler_comes_before_the_card_s() -> None:
-    (plain, *_), (long, *_) = drawn(ORDER), drawn(replace(ORDER, steps=11))
+def test_view_and_sampler_are_the_order_s() -> None:
+    (plain, *_), (other, *_) = drawn(ORDER), drawn(replace(ORDER, view="A2C", steps=11))
     assert plain.pixels_SS is not None
-    assert long.pixels_SS is not None
-    assert np.array_equal(plain.pixels_SS + 11 - DRAWER_CARD.sampler.steps, long.pixels_SS)
+    assert other.pixels_SS is not None
+    more = 11 - DRAWER_CARD.sampler.steps - 1  # A2C stands before A4C in the card
+    assert np.array_equal(plain.pixels_SS + more, other.pixels_SS)
 
 
 def test_an_image_that_is_not_released_is_drawn_again_with_another_seed() -> None:
@@ -129,12 +130,16 @@ def test_an_image_that_is_never_released_is_told_without_pixels() -> None:
     assert len(calls) == 4
 
 
-def test_nothing_is_drawn_ahead_of_what_is_asked_for() -> None:
+@pytest.mark.parametrize(("steps", "together"), [(4, 8), (100, 2), (1000, 1)])
+def test_nothing_is_drawn_ahead_of_a_piece_which_many_steps_make_small(
+    steps: int, together: int
+) -> None:
     calls: list[int] = []
-    parts = draw_order(ShowingDrawer(before=lambda: calls.append(1)), VARIED)
-    for _ in range(9):
+    order = replace(VARIED, steps=steps)
+    parts = draw_order(ShowingDrawer(before=lambda: calls.append(1)), order)
+    for place in range(10):
         next(parts)
-    assert len(calls) == 1
+        assert len(calls) == -(-place // together)
 
 
 def spoilt(change: Callable[[np.ndarray], object]) -> Order:
@@ -147,7 +152,7 @@ def spoilt(change: Callable[[np.ndarray], object]) -> Order:
     ("order", "code"),
     [
         (replace(ORDER, view="PLAX"), Code.VIEW_UNKNOWN),
-        (replace(ORDER, solver="magic"), Code.NAME_UNKNOWN),
+        (replace(ORDER, solver="magic"), Code.CONFIG_INVALID),
         (replace(ORDER, steps=0), Code.CONFIG_INVALID),
         (replace(ORDER, steps=10**6), Code.CONFIG_INVALID),
         (replace(ORDER, guidance=float("nan")), Code.CONFIG_INVALID),
