@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from aggregator.centre import open_centre
+from aggregator.enrolment import approve, invite
 from shared.errors import Code, EchoFedError
 from shared.ledger import Ledger
-from shared.rpc.authority import Authority
+from shared.rpc.authority import Authority, create_authority, ensure_server_certificate
 from shared.rpc.deadline import Call
 from shared.rpc.gate import Limits
 from shared.rpc.peer import Credentials, Peer
@@ -24,11 +26,12 @@ from shared.synthesis.answer import Drawer
 from shared.testing.drawers import DRAWER_CARD, ShowingDrawer
 from site_client.egress import Egress
 from site_client.hosting import ensure_hospital, hospital_of
+from site_client.identity import accept_certificate, join
 from site_client.policy import DatasetPolicy, Policy
-from site_client.settings import ServicesSettings
-from site_client.synthesize.away import SERVICE, draw_at_site, release_of
+from site_client.settings import CentreSettings, ServicesSettings
+from site_client.synthesize.away import SERVICE, draw_at_centre, draw_at_site, release_of
 from site_client.synthesize.maps import MapShape, MapSource, open_maps, open_maps_for_host
-from site_client.synthesize.request import SynthesisRequest
+from site_client.synthesize.request import SynthesisReport, SynthesisRequest
 from site_client.synthesize.run import synthesize
 
 NOW = datetime.now(UTC)
@@ -53,14 +56,40 @@ def hospital(store: Any, folder: Path) -> Iterator[ServicesSettings]:
     """The site's own service of synthesis, in this process."""
     settings = ServicesSettings()
     ensure_hospital(store, settings, site="north", now=NOW)
-    authority: Authority = hospital_of(store).authority
+    with serving(hospital_of(store).authority, folder) as port:
+        yield ServicesSettings(port=port)
+
+
+@contextmanager
+def centre(store: Any, folder: Path) -> Iterator[CentreSettings]:
+    """A centre's service of synthesis, at which the site is enrolled."""
+    config = folder / "centre" / "aggregator.yaml"
+    config.parent.mkdir(parents=True)
+    config.write_text("{}")
+    opened = open_centre(config)
+    authority = opened.authority
+    create_authority(authority.folder, "echofed", now=NOW)
+    ensure_server_certificate(authority, [], now=NOW)
+    kit = invite(authority, "north", address="127.0.0.1:1", federation="echofed", now=NOW)
+    request = join(store.identity_folder, kit, now=NOW)
+    _, document = approve(authority, request, federation="echofed", now=NOW)
+    accept_certificate(store.identity_folder, document)
+    with serving(authority, folder) as port:
+        yield CentreSettings(
+            address="127.0.0.1:1", federation="echofed", services=f"127.0.0.1:{port}"
+        )
+    opened.state.close()
+
+
+@contextmanager
+def serving(authority: Authority, folder: Path) -> Iterator[int]:
     shown = Credentials(authority.ca_pem, authority.server_pem, authority.server_key)
-    service = SERVICES["synthesis"](Host(folder / "jobs", synthesizers=OneAlias()))  # type: ignore[arg-type]
+    service = SERVICES["synthesis"](Host(folder / "jobs", synthesizers=OneAlias()))
     limits = Limits(num_calls=4, num_per_caller=4)
     with running_server(
         [service], shown, address="127.0.0.1:0", limits=limits, revoked_keys=frozenset
     ) as port:
-        yield ServicesSettings(port=port)
+        yield port
 
 
 def asked(dataset: str, num: int = 12, at: str = "site") -> SynthesisRequest:
@@ -137,14 +166,39 @@ def test_they_are_refused_otherwise(yard: Any, policy: Policy, num: int, code: C
     assert kinds(yard.store) == ["egress.refused"]
 
 
-def test_a_release_that_is_refused_leaves_no_dataset_and_asks_nobody(yard: Any) -> None:
-    def ask(order: Any) -> Iterator[Any]:
-        egress = Egress(Policy(), Ledger(yard.store.ledger_path), site="north", recipient="echofed")
-        release_of(egress, source, num=12)(order.labels_NHW)
-        yield from yard.ask(order)
+def draw_there(store: Any, centre: CentreSettings, maps: str, policy: Policy) -> SynthesisReport:
+    request = asked("away", at="centre")
+    source = open_maps_for_host(store, maps, request)
+    egress = Egress(policy, Ledger(store.ledger_path), site="north", recipient="echofed")
+    release = release_of(egress, source, num=request.num)
+    ask = partial(draw_at_centre, store, centre, release, now=NOW)
+    return synthesize(store, request, source, ask, now=NOW)
 
-    source = maps_of(yard.store, "traced")
-    with pytest.raises(EchoFedError):
-        synthesize(yard.store, asked("away", at="centre"), source, ask, now=NOW)
+
+@pytest.mark.parametrize(
+    ("maps", "policy", "sent"),
+    [
+        ("phantom", Policy(), []),
+        ("traced", Policy(services=(SERVICE,), datasets={"traced": CONSENT}), ["masks"] * 2),
+    ],
+)
+def test_what_the_centre_draws_is_a_dataset_as_well(
+    yard: Any, tmp_path: Path, maps: str, policy: Policy, sent: list[str]
+) -> None:
+    with centre(yard.store, tmp_path) as settings:
+        report = draw_there(yard.store, settings, maps, policy)
+    assert len(report.manifest.clips) == report.document()["drawn"] == 12
+    entries = list(Ledger(yard.store.ledger_path).entries())
+    left = [entry.body["artefact"] for entry in entries if entry.kind == "egress.sent"]
+    assert left == sent
+    assert entries[-1].kind == "synthesized"
+
+
+def test_without_consent_no_map_reaches_the_centre(yard: Any, tmp_path: Path) -> None:
+    with centre(yard.store, tmp_path) as settings:
+        with pytest.raises(EchoFedError) as caught:
+            draw_there(yard.store, settings, "traced", Policy(services=(SERVICE,)))
+        assert not list((tmp_path / "jobs").rglob("*.safetensors"))
+    assert caught.value.code is Code.EGRESS_DENIED
+    assert kinds(yard.store) == ["egress.refused"]
     assert "away" not in yard.store.datasets()
-    assert not yard.orders

@@ -236,7 +236,7 @@ def test_what_two_models_drew_is_never_mixed(yard: Any) -> None:
         (None, {"seed": -1}, Code.CONFIG_INVALID),
         (None, {"dataset": "a/b"}, Code.CONFIG_INVALID),
         (None, {"steps": 10**6}, Code.CONFIG_INVALID),
-        (None, {"solver": "magic"}, Code.NAME_UNKNOWN),
+        (None, {"solver": "magic"}, Code.CONFIG_INVALID),
     ],
 )
 def test_what_cannot_be_is_refused_and_changes_nothing(
