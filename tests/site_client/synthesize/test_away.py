@@ -28,8 +28,10 @@ from site_client.egress import Egress
 from site_client.hosting import ensure_hospital, hospital_of
 from site_client.identity import accept_certificate, join
 from site_client.policy import DatasetPolicy, Policy
+from site_client.segment.away import FULL_NAME as SEGMENTATION
+from site_client.segment.away import is_served_at_site
 from site_client.settings import CentreSettings, ServicesSettings
-from site_client.synthesize.away import SERVICE, draw_at_centre, draw_at_site, release_of
+from site_client.synthesize.away import FULL_NAME, SERVICE, draw_at_centre, draw_at_site, release_of
 from site_client.synthesize.maps import MapShape, MapSource, open_maps, open_maps_for_host
 from site_client.synthesize.request import SynthesisReport, SynthesisRequest
 from site_client.synthesize.run import synthesize
@@ -127,6 +129,13 @@ def test_what_the_hospitals_service_draws_is_a_dataset_as_if_drawn_here(
         assert clip.annotation.structures == DRAWER_CARD.structures[1:]
         assert clip.synthesis.weights_sha256 == DRAWER_CARD.weights_sha256
     assert not [kind for kind in kinds(yard.store) if kind.startswith("egress")]
+
+
+def test_a_site_knows_whether_it_hosts_synthesis(yard: Any, tmp_path: Path) -> None:
+    with hospital(yard.store, tmp_path) as settings:
+        assert is_served_at_site(yard.store, settings, FULL_NAME)
+        assert not is_served_at_site(yard.store, settings, SEGMENTATION)
+    assert not is_served_at_site(yard.store, settings, FULL_NAME)
 
 
 def test_a_host_that_lacks_the_model_leaves_no_dataset(yard: Any, tmp_path: Path) -> None:
