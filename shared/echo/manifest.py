@@ -91,10 +91,16 @@ class DatasetManifest:
     version: int = MANIFEST_VERSION
 
     def __post_init__(self) -> None:
-        """Keep patients in one split each, and what was drawn out of the test split."""
+        """Keep patients in one split each, and what was drawn apart and out of the test split."""
         require_patients_apart(self.clips)
         if self.origin == "synthetic" and any(clip.split == "test" for clip in self.clips):
             raise not_judged_on(self.id)
+        if self.origin != "synthetic" and any(clip.synthesis for clip in self.clips):
+            raise EchoFedError(
+                Code.ORIGIN_UNFIT,
+                f"dataset {self.id} of origin {self.origin} holds clips that were drawn",
+                "keep them in a dataset of their own",
+            )
 
     def label_map(self) -> LabelMap:
         """The label map as sets, empty for a label that says nothing."""

@@ -20,6 +20,7 @@ from shared.echo.frame import Clip
 from shared.echo.manifest import SPLITS, DatasetManifest, load_manifest, save_manifest
 from shared.echo.schema import to_document
 from shared.echo.sector import Fan, SectorMask
+from shared.echo.synthesis import Synthesis
 from shared.errors import Code, EchoFedError
 from shared.files import arrays_from_bytes, arrays_to_bytes, sha256_hex, write_json
 
@@ -96,6 +97,15 @@ def test_a_synthetic_dataset_has_no_test_clips_however_its_manifest_is_made(
     with pytest.raises(EchoFedError) as caught:
         load_manifest(tmp_path / "manifest.json")
     assert code_of(caught) is Code.ORIGIN_UNFIT
+
+
+def test_a_drawn_clip_stands_in_a_synthetic_dataset_only(manifest: DatasetManifest) -> None:
+    stamp = Synthesis("north-spade_unet-0", "0" * 64, 1, "1" * 64, 0.5)
+    first = replace(manifest.clips[0], synthesis=stamp, split="train")
+    with pytest.raises(EchoFedError) as caught:
+        replace(manifest, origin="real", clips=(first,))
+    assert code_of(caught) is Code.ORIGIN_UNFIT
+    assert replace(manifest, origin="synthetic", clips=(first,)).clips == (first,)
 
 
 def test_rows_of_synthetic_pictures_are_none_to_test_on(feature_export: FeatureExport) -> None:

@@ -1,8 +1,12 @@
 """A synthetic dataset is one that ``train`` takes, stamped clip by clip, whole or not there."""
 
+import errno
+import os
 import shutil
+import stat
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -120,12 +124,12 @@ def test_a_killed_run_goes_on_where_it_stood(yard: Any, num_before: int) -> None
 
     def killed(order: Order) -> Iterator[Part]:
         for part in ask(order):
-            if isinstance(part, Drawing) and count["drawn"] == num_before:
+            if isinstance(part, Drawing) and drawn["drawn"] == num_before:
                 raise KilledError
-            count["drawn"] += isinstance(part, Drawing)
+            drawn["drawn"] += isinstance(part, Drawing)
             yield part
 
-    count, yard.ask = {"drawn": 0}, killed
+    drawn, yard.ask = {"drawn": 0}, killed
     with pytest.raises(KilledError):
         yard.run()
     assert "drawn" not in yard.store.datasets()
@@ -138,6 +142,26 @@ def test_a_killed_run_goes_on_where_it_stood(yard: Any, num_before: int) -> None
     assert [clip.sha256 for clip in report.manifest.clips] == [clip.sha256 for clip in whole]
     stored = {path.stem for path in (yard.store.dataset_folder("drawn") / "clips").iterdir()}
     assert stored == {clip.sha256 for clip in report.manifest.clips}
+
+
+def test_a_full_disk_loses_nothing(yard: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        calls, sync = count(), os.fsync
+
+        def fill_up(descriptor: int) -> None:
+            if stat.S_ISREG(os.fstat(descriptor).st_mode) and next(calls) >= 6:
+                raise OSError(errno.ENOSPC, "no space")
+            sync(descriptor)
+
+        patch.setattr(os, "fsync", fill_up)
+        with pytest.raises(EchoFedError) as caught:
+            yard.run()
+    assert code_of(caught) is Code.DISK_FULL
+    assert "drawn" not in yard.store.datasets()
+    assert told(yard.store) == []
+    report = yard.run()
+    assert 0 < report.num_known < 12
+    assert len(report.manifest.clips) == 12
 
 
 def test_more_of_the_same_are_added(yard: Any) -> None:
