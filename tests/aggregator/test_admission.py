@@ -135,6 +135,18 @@ def test_an_alias_moves_with_reason_and_actor_and_the_one_before_stays(
     assert found == {old[0].id: (MASKS,), new[0].id: ("trial",)}
 
 
+def test_what_earlier_releases_wrote_into_the_ledger_still_serves(centre: Centre) -> None:
+    body = {"segmenter": "north-unet-1", "sha256": "00", "site": "north", "origin": "real"}
+    more = {"answers": "masks", "datasets": ["north/echo"], "parent": ""}
+    centre.ledger.append("segmenter.registered", body | more, actor="ada")
+    moved = {"alias": MASKS, "segmenter": "north-unet-1", "before": "", "reason": ""}
+    centre.ledger.append("segmenter.promoted", moved, actor="ada")
+    (one,) = served_models(centre.ledger).values()
+    assert (one.kind, one.model, one.answers) == ("segmenter", "north-unet-1", "masks")
+    assert (one.aliases, one.datasets) == ((MASKS,), ("north/echo",))
+    assert centre.model_folder(one.kind, one.model) == centre.folder / "segmenters/north-unet-1"
+
+
 def test_a_segmenter_of_contours_has_an_alias_of_its_own(centre: Centre, tmp_path: Path) -> None:
     outline = untrained_segmenter(
         3, answers="contours", network="contour_net", structures=("lv",), num_landmarks=7

@@ -67,6 +67,7 @@ def test_a_segmenter_from_elsewhere_that_nobody_signed_does_not_serve(store: Sit
     assert refused.value.code is Code.SIGNATURE_INVALID
 
 
+@pytest.mark.slow
 def test_a_site_draws_for_its_own_commands_and_its_metrics_count_the_images(
     store: SiteStore,
 ) -> None:

@@ -197,10 +197,10 @@ def test_a_long_batch_is_known_by_its_own_limit_not_by_who_waits(
 ) -> None:
     monkeypatch.setattr("shared.rpc.worker._STUCK_S", 0.0)
     monkeypatch.setattr("shared.rpc.process._LONGEST_END_S", 0.1)
-    with started("3", longest_batch_s=2.0) as worker:
+    with started("3", longest_batch_s=1.5) as worker:
         before = worker.pid
         late = code_of(
-            lambda: worker.run([np.array([[1.0, 0.6]])], caller="north", call=Deadline(0.2))
+            lambda: worker.run([np.array([[1.0, 0.4]])], caller="north", call=Deadline(0.2))
         )
         assert late is Code.DEADLINE_EXCEEDED
         assert ask(worker).arrays[0][0, 0] == 3.0
