@@ -201,8 +201,7 @@ def expect_sampler(sampler: Sampler) -> None:
     Raises:
         EchoFedError: CONFIG_INVALID, NAME_UNKNOWN.
     """
-    for table, name in ((SOLVERS, sampler.solver), (SCHEDULES, sampler.schedule)):
-        _ = table[name]
+    _, schedule = SOLVERS[sampler.solver], SCHEDULES[sampler.schedule]
     sigmas_fit = 0.0 < sampler.sigma_min < sampler.sigma_max < math.inf
     if not 1 <= sampler.steps <= MOST_STEPS:
         problem = f"{sampler.steps} steps: take 1 to {MOST_STEPS}"
@@ -211,6 +210,7 @@ def expect_sampler(sampler: Sampler) -> None:
     elif not sigmas_fit:
         problem = f"noise from {sampler.sigma_max} to {sampler.sigma_min}: take falling levels"
     else:
+        schedule(sampler.steps, sampler.sigma_min, sampler.sigma_max)  # refuses what it lacks
         return
     found, hint = problem.split(": ")
     raise EchoFedError(Code.CONFIG_INVALID, f"an image cannot be drawn with {found}", hint)

@@ -22,6 +22,7 @@ from shared.errors import Code, EchoFedError
 from shared.files import sha256_hex
 from shared.models.backbone import pack_tensors
 from shared.settings import dump_settings, flatten, hash_settings
+from shared.synthesis.semantic import expect_sampler
 from site_client.annotated import LEARNT_SPLITS, Wanted, load_annotated
 from site_client.settings import SynthesizerSettings
 from site_client.store import SiteStore
@@ -71,6 +72,7 @@ def train_synthesizer(
             TOO_FEW_PATIENTS, SHAPE_MISMATCH, FEATURES_NOT_FINITE, DISK_FULL, CHECKPOINT_CORRUPT.
     """
     cpu_began = time.process_time()
+    expect_sampler(Sampler(**settings.sampler.model_dump()))
     manifests = [store.manifest(name) for name in datasets]
     donor = _donor(store, settings)
     first = donor[0].weights_sha256 if donor else ""

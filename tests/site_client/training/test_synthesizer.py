@@ -135,6 +135,21 @@ def test_what_cannot_be_trained_is_refused(
     assert site.synthesizers() == ()
 
 
+@pytest.mark.parametrize(
+    ("sampler", "code"),
+    [
+        ({"schedule": "cosine", "sigma_min": 0.003}, Code.CONFIG_INVALID),
+        ({"solver": "magic"}, Code.NAME_UNKNOWN),
+    ],
+)
+def test_a_sampler_that_cannot_draw_is_refused_before_anything_is_learnt(
+    site: SiteStore, sampler: dict[str, Any], code: Code
+) -> None:
+    with pytest.raises(EchoFedError) as refused:
+        run(site, stop_at=("denoiser", 1), sampler=sampler, **PIXELS)
+    assert refused.value.code is code
+
+
 def test_an_autoencoder_of_another_kind_is_not_taken(site: SiteStore) -> None:
     pixels, _ = run(site, **PIXELS)
     with pytest.raises(EchoFedError) as refused:
