@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from shared.echo.manifest import DatasetManifest
 from shared.echo.origin import mixed_origin
 from shared.echo.synthesizer import (
+    FEWEST_PATIENTS,
     Sampler,
     SynthesizerCard,
     load_synthesizer_files,
@@ -30,7 +31,7 @@ from site_client.training.checkpoint import prefixed, run_name
 from site_client.training.embedding import EmbeddingPlan
 from site_client.training.expert import numeric_threads
 from site_client.training.strides import Stride, StrideCourse
-from site_client.training.synthesis_batches import labelled, structures_of
+from site_client.training.synthesis_batches import fewest_patients, labelled, structures_of
 from site_client.training.synthesizer_stages import (
     PICTURES,
     Donor,
@@ -218,6 +219,7 @@ def _figures(lesson: SynthesisLesson, course: StrideCourse) -> dict[str, float]:
         "seconds": course.seconds,
         "train_frames": float(len(lesson.drawn)),
         "labelled_patients": float(lesson.num_patients),
+        FEWEST_PATIENTS: float(fewest_patients(lesson.drawn)),
     }
 
 

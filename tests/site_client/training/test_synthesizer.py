@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shared.echo.synthesizer import SynthesizerCard, load_synthesizer_files
+from shared.echo.synthesizer import FEWEST_PATIENTS, SynthesizerCard, load_synthesizer_files
 from shared.errors import Code, EchoFedError
 from shared.models.backbone import unpack_tensors
 from shared.settings import build_settings
@@ -110,6 +110,7 @@ def test_two_denoisers_share_an_autoencoder(site: SiteStore) -> None:
 def test_few_labels_are_those_of_whole_patients(site: SiteStore) -> None:
     card, _ = run(site, num_labelled=3, **PIXELS)
     assert (card.metrics["labelled_patients"], card.metrics["train_frames"]) == (3, 6)
+    assert card.metrics[FEWEST_PATIENTS] == 3
     gallery = unpack_tensors(load_synthesizer_files(site.require_synthesizer(card.id))[1])
     assert len(gallery["gallery.features_GD"]) == 16
 
