@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from shared.errors import Code, EchoFedError
 from shared.models.backbone import draw_small_head
-from shared.models.encoder import GRID, Encoder, count_flop
+from shared.models.encoder import GRID, Encoder
+from shared.models.flops import count_flop
 
 MAX_FLOP_SHARE = 0.06
 """What adapter and head may cost of their trunk's FLOP."""

@@ -196,7 +196,8 @@ class NcsnPlusPlus(Adm):
 
 
 def _groups(channels: int) -> int:
-    return min(MOST_GROUPS, channels // GROUP)
+    most = min(MOST_GROUPS, channels // GROUP)
+    return max(groups for groups in range(1, most + 1) if channels % groups == 0)
 
 
 def _plain(channels: int) -> PlainNorm:

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
-from torch.utils.flop_counter import FlopCounterMode
 
 from shared.errors import Code, EchoFedError
 from shared.evidence.discrepancy import ChannelMeans
@@ -86,10 +85,3 @@ class Encoder:
             self._maps[name] = adaptive_avg_pool2d(output.detach(), GRID)
 
         return keep
-
-
-def count_flop(call: Callable[[], object]) -> int:
-    """Floating-point operations of the convolutions and matrix products in a call, two a MAC."""
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        call()
-    return int(counter.get_total_flops())

@@ -103,8 +103,9 @@ class SpadeUNet(nn.Module):
         """
         expect_asked(x_NCHW, noise_N, maps_NLHW, view_N, sizes=self.sizes)
         told_ND = self.told(noise_N, view_N)
-        maps_NLHW = maps_NLHW.to(x_NCHW.dtype)
         height, width = x_NCHW.shape[-2:]
+        # channels last is the order in which processors convolve fastest, and it is handed on
+        maps_NLHW = maps_NLHW.to(x_NCHW.dtype, memory_format=torch.channels_last)
         door_NCHW = torch.cat([x_NCHW, area_map(maps_NLHW, (height, width))], dim=1)
         h_NCHW = self.stem(self.gather(door_NCHW).contiguous(memory_format=torch.channels_last))
         across: list[Tensor] = []

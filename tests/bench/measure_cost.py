@@ -26,8 +26,8 @@ from shared.echo.features import ARRAYS
 from shared.files import sha256_hex
 from shared.models.adapter import build_adapter
 from shared.models.backbone import build_expert, feature_width, unpack_tensors
-from shared.models.encoder import count_flop
 from shared.models.expert import FrozenExpert, look_together, pack_adapter, pack_expert
+from shared.models.flops import count_flop
 
 log = logging.getLogger(__name__)
 OUT = Path(__file__).parent / "cost_experts.csv"

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from shared.errors import Code, EchoFedError
 from shared.models import DENOISERS
+from shared.models.flops import count_flop
 
 STRUCTURES, VIEWS, CHANNELS = 4, 3, 2
 SMALL: dict[str, dict[str, Any]] = {
@@ -140,3 +141,33 @@ def test_patches_are_read_and_written_whole(patch: int) -> None:
     corners = [answer[..., row::2, column::2] for row in (0, 1) for column in (0, 1)]
     assert answer.shape == asked[0].shape
     assert all((one - corners[0]).abs().max() > 1e-3 for one in corners[1:])
+
+
+SDM = {"width": 256, "mults": (1, 1, 2, 2, 4, 4), "blocks": 2, "attention": (3, 4, 5)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "size", "parameters", "flop"),
+    [
+        (SDM | {"learns_variance": True}, 256, 652e6, 3.42e12),
+        ({"attention": (3,)}, 256, 359e6, 4.67e12),
+        ({"attention": (2, 3)}, 128, 374e6, 1.21e12),
+        ({"attention": (1, 2, 3)}, 64, 382e6, 0.326e12),
+    ],
+)
+def test_the_published_networks_have_their_published_size(
+    options: dict[str, Any], size: int, parameters: float, flop: float
+) -> None:
+    channels = 3 if "learns_variance" in options else 1
+    with torch.device("meta"):
+        network = DENOISERS["adm"](channels, 5 if channels == 3 else 10, 1, **options)
+        asked = (
+            torch.zeros(1, channels, size, size),
+            torch.zeros(1),
+            torch.zeros(1, 5 if channels == 3 else 10, 256, 256),
+            torch.zeros(1, dtype=torch.int64),
+        )
+    # figures measured on the released code; its attention of SDM is not modulated by the map
+    assert sum(p.numel() for p in network.parameters()) == pytest.approx(parameters, rel=0.04)
+    assert count_flop(lambda: network(*asked)) == pytest.approx(flop, rel=0.01)
