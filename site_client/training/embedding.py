@@ -1,4 +1,4 @@
-"""Train an embedding to tell patients apart, by which drawn images are compared with real frames."""
+"""Train an embedding to tell patients apart; by it drawn images are compared with real frames."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -135,7 +135,7 @@ def _pairs(
 
 
 def _small(pixels_NSS: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """At the size at which the network compares: to warp larger frames would take most of a step."""
+    """At the size at which the network compares; to warp larger ones would take most of a step."""
     small_NSS: NDArray[np.uint8] = np.rint(resized(pixels_NSS, (SIDE, SIDE))).astype(np.uint8)
     return small_NSS
 
