@@ -234,9 +234,9 @@ class SynthesizerSettings(Settings):
     sigma_data: Annotated[float, Field(gt=0)] = 0.5
     """Deviation of the normalised latent inside the sector; what an autoencoder fixes stays."""
     sampler: SamplerSettings = SamplerSettings()
-    embedding_epochs: Positive = 8
-    """Passes of the network that tells patients apart; by it drawn images are held back that lie
-    too near to a training frame."""
+    embedding_steps: Positive = 320
+    """Of the network that tells patients apart, by which images too near to a training frame are
+    held back."""
     image_size: Positive = 128
     """Rows and columns of what is drawn; pixels are square in mm."""
     structures: tuple[str, ...] = ()
@@ -261,7 +261,7 @@ class SynthesizerSettings(Settings):
     half_life: Annotated[float, Field(ge=0)] = 10_000.0
     """Images after which a weight counts half in the average that draws; 0 for no average."""
     label_dropout: Fraction = 0.1
-    """Chance that a frame's label map and view are hidden from the network."""
+    """Chance that a frame's label map is hidden from the network, and that its view is."""
     rotation_deg: Annotated[float, Field(ge=0)] = 10.0
     """Rotation uniform in plus and minus this angle."""
     zoom: Annotated[float, Field(ge=0)] = 0.15

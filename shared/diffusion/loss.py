@@ -7,7 +7,7 @@ from shared.diffusion.precondition import denoised
 from shared.shapes import expect
 
 
-def denoising_loss_N(
+def denoising_loss_N(  # noqa: N802  the axis of what it gives
     network: Network,
     precondition: Precondition,
     clean_NCHW: Tensor,

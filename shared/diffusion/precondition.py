@@ -53,7 +53,7 @@ class Edm(_Wrapping):
         return Coefficients(c_skip, c_out, c_in, sigma_N.log() / 4.0)
 
     def draw_sigma(self, num: int, generator: torch.Generator) -> Tensor:
-        """Ln sigma is normal about -1.2 with deviation 1.2 for data of deviation 0.5."""
+        """Logarithms are normal about -1.2 with deviation 1.2, for data of deviation 0.5."""
         log_N = _EDM_MEAN + _EDM_DEVIATION * _normal(num, generator)
         return (log_N.exp() * (self.sigma_data / _EDM_DATA)).float()
 
@@ -118,7 +118,7 @@ class Flow(_Wrapping):
     """
 
     def coefficients(self, sigma_N: Tensor) -> Coefficients:
-        """T = sigma / (1 + sigma) for data of unit deviation; c_noise = t."""
+        """Time t = sigma / (1 + sigma) for data of unit deviation; c_noise = t."""
         share_N = 1.0 / (1.0 + sigma_N / self.sigma_data)
         return Coefficients(
             share_N,

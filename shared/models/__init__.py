@@ -21,6 +21,26 @@ class SegmenterKind(Protocol):
         ...
 
 
+class DenoiserKind(Protocol):
+    """The class of a network in the table of denoisers.
+
+    What it builds maps (x_NCHW, noise_N, maps_NLHW, view_N) to the network's answer: C channels as
+    x, or 2C where it learns the variance too. The noise is the preconditioning's c_noise. The map
+    is one-hot and of any size; all zero, it stands for a label that is not told, as the view
+    ``num_views`` does for the view. Height and width are multiples of ``stride``.
+    """
+
+    def __call__(
+        self, channels: int, num_structures: int, num_views: int, **options: "Option"
+    ) -> "nn.Module":
+        """Build a network for latents of so many channels.
+
+        Raises:
+            EchoFedError: CONFIG_INVALID for options that cannot be.
+        """
+        ...
+
+
 class Autoencoder(Protocol):
     """Images to latents and back, inside the sector only.
 
@@ -58,26 +78,6 @@ class AutoencoderKind(Protocol):
         ...
 
 
-class DenoiserKind(Protocol):
-    """The class of a network in the table of denoisers.
-
-    What it builds maps (x_NCHW, noise_N, maps_NLHW, view_N) to the network's answer: C channels as
-    x, or 2C where it learns the variance too. The noise is the preconditioning's c_noise. The map
-    is one-hot and of any size; all zero, it stands for a label that is not told, as the view
-    ``num_views`` does for the view. Height and width are multiples of ``stride``.
-    """
-
-    def __call__(
-        self, channels: int, num_structures: int, num_views: int, **options: "Option"
-    ) -> "nn.Module":
-        """Build a network for latents of so many channels.
-
-        Raises:
-            EchoFedError: CONFIG_INVALID for options that cannot be.
-        """
-        ...
-
-
 BACKBONES: Registry[type] = Registry(
     "backbone",
     {
@@ -106,6 +106,14 @@ AUTOENCODERS: Registry[AutoencoderKind] = Registry(
 )
 """name -> images to latents and back; ``pixels`` leaves images as they are."""
 
+EMBEDDINGS: Registry[type] = Registry(
+    "embedding",
+    {
+        "reidentify": "shared.models.embedding:ReIdentify",
+    },
+)
+"""name -> network of square grey images -> unit vectors."""
+
 DENOISERS: Registry[DenoiserKind] = Registry(
     "denoiser",
     {
@@ -116,11 +124,3 @@ DENOISERS: Registry[DenoiserKind] = Registry(
     },
 )
 """name -> network that takes noise off a latent, under a label map."""
-
-EMBEDDINGS: Registry[type] = Registry(
-    "embedding",
-    {
-        "reidentify": "shared.models.embedding:ReIdentify",
-    },
-)
-"""name -> network of square grey images -> unit vectors."""

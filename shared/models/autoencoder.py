@@ -50,7 +50,7 @@ def sector_cells(sector_N1HW: Tensor, factor: int) -> Tensor:
 
 
 def masked_image(image_N1HW: Tensor, sector_N1HW: Tensor, factor: int) -> Tensor:
-    """The image inside the sector, 0 outside, in channels-last memory.
+    """The image inside the sector, 0 outside.
 
     Raises:
         EchoFedError: SHAPE_MISMATCH where image and sector differ, or a side is no multiple of the
@@ -64,7 +64,7 @@ def masked_image(image_N1HW: Tensor, sector_N1HW: Tensor, factor: int) -> Tensor
             f"an image of {found['H']} x {found['W']} has no latent of a {factor}-th of the side",
             f"take sides that are multiples of {factor}",
         )
-    return (image_N1HW * sector_N1HW).contiguous(memory_format=torch.channels_last)
+    return image_N1HW * sector_N1HW
 
 
 def inside_mean(values_NCHW: Tensor, weight_NCHW: Tensor) -> Tensor:

@@ -97,8 +97,7 @@ class GammaAutoencoder(nn.Module):
         }
 
     def _reconstruct(self, latent_NCHW: Tensor, sector_N1HW: Tensor) -> Tensor:
-        latent_NCHW = latent_NCHW * sector_cells(sector_N1HW, self.factor)
-        image: Tensor = self.decoder(latent_NCHW.contiguous(memory_format=torch.channels_last))
+        image: Tensor = self.decoder(latent_NCHW * sector_cells(sector_N1HW, self.factor))
         return image * sector_N1HW
 
 

@@ -3,7 +3,10 @@
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy.stats import norm
 from torch import Tensor
 
 from shared.diffusion.base import Noise, Solver
@@ -38,6 +41,15 @@ class Mixture:
     def log_density(self, x_NCHW: Tensor, sigma: Tensor) -> Tensor:
         """Of x at a noise level."""
         return torch.logsumexp(self._parts(x_NCHW, sigma), dim=0)
+
+    def share_below(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The distribution function of the data."""
+        parts = [
+            share * norm.cdf(x, mean, deviation)
+            for mean, deviation, share in zip(self.means, self.deviations, self.shares, strict=True)
+        ]
+        below: NDArray[np.float64] = np.sum(parts, axis=0)
+        return below
 
     def denoise(self, x_NCHW: Tensor, sigma: Tensor) -> Tensor:
         """The mean of x0 given x, by responsibilities."""

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.integrate import solve_ivp
+from scipy.stats import kstest
 from torch import Tensor
 
 from shared.diffusion.base import Solver
@@ -54,9 +55,21 @@ class SolverContract:
         self, solver: Solver, order: float, is_random: bool
     ) -> None:
         if is_random:
-            pytest.skip("what it draws has no closed form there")
+            pytest.skip("its paths have no end that is known; its law has")
         errors = [_error(solver, Mixture(), _mixture_end(), num) for num in (160, 320)]
         assert _slopes(errors)[0] > order - 0.3
+
+    def test_it_draws_the_law_that_the_denoiser_knows(self, solver: Solver) -> None:
+        law = Mixture()
+        drawn = sample(
+            law.denoise,
+            (1, 1, 4000),
+            sigmas_S=karras(200, LOW, HIGH),
+            solver=solver,
+            seeds_N=[2],
+            dtype=torch.float64,
+        )
+        assert kstest(drawn.flatten().numpy(), law.share_below).pvalue > 0.01
 
     def test_a_sample_is_that_of_its_seed_in_any_batch(self, solver: Solver) -> None:
         together = _drawn(solver, Mixture(), list(range(8)))

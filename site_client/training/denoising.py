@@ -24,7 +24,7 @@ Draw = Callable[[nn.Module, DrawnBatch], NDArray[np.uint8]]
 """Network and maps -> images (N, S, S)."""
 _NUM_JUDGED = 32  # validation frames, spread evenly over all
 _NUM_DRAWN = 6  # of them on a picture
-_JUDGED_TWICE = 4  # noise levels of each judged frame
+_NUM_LEVELS = 4  # noise levels of each judged frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,8 @@ class DenoisingPlan:
 
     Args:
         num_structures, num_views: of maps and views.
-        label_dropout: chance that map and view are hidden.
+        label_dropout: chance that the map is hidden, and that the view is; each by itself, since
+            guidance hides the map only.
         is_half: whether the network computes in bfloat16.
     """
 
@@ -66,20 +67,20 @@ class Denoising:
         self._shown = val.plain(shown)
 
     def loss(self, network: nn.Module, step: int) -> Tensor:
-        """Weighted squared error of a warped batch, the labels of some of its rows hidden."""
+        """Weighted squared error of a warped batch, maps and views of some of its rows hidden."""
         batch = self._train.batch(step)
         generator = torch.Generator().manual_seed(derive_seed(self._plan.seed, "denoising", step))
-        kept_N = torch.rand(len(batch.view_N), generator=generator) >= self._plan.label_dropout
-        return self._loss_N(network, batch, kept_N, generator).mean()
+        kept_2N = torch.rand(2, len(batch.view_N), generator=generator) >= self._plan.label_dropout
+        return self._losses(network, batch, kept_2N, generator).mean()
 
     @torch.no_grad()
     def validate(self, network: nn.Module) -> float:
         """Mean loss of validation frames at fixed noise levels with fixed noise."""
         generator = torch.Generator().manual_seed(derive_seed(self._plan.seed, "validation"))
         losses = [
-            self._loss_N(network, batch, torch.ones(len(batch.view_N), dtype=torch.bool), generator)
+            self._losses(network, batch, torch.ones(2, len(batch.view_N)) > 0, generator)
             for batch in self._judged
-            for _ in range(_JUDGED_TWICE)
+            for _ in range(_NUM_LEVELS)
         ]
         return float(torch.cat(losses).double().mean())
 
@@ -88,22 +89,23 @@ class Denoising:
         """Leave a picture of some validation maps and what is drawn from them."""
         self._picture(network, self._shown, step)
 
-    def _loss_N(
-        self, network: nn.Module, batch: DrawnBatch, kept_N: Tensor, generator: torch.Generator
+    def _losses(
+        self, network: nn.Module, batch: DrawnBatch, kept_2N: Tensor, generator: torch.Generator
     ) -> Tensor:
+        """Loss of each row, where so many maps and views are told."""
         with torch.no_grad():
             clean_NCHW = self._encode(batch.images_N1SS, batch.sector_N1SS)
         device = clean_NCHW.device
         sigma_N = self._precondition.draw_sigma(len(clean_NCHW), generator).to(device)
         noise_NCHW = torch.randn(clean_NCHW.shape, generator=generator).to(device)
-        kept_N = kept_N.to(device)
-        maps_NLSS = batch.maps(self._plan.num_structures) * kept_N[:, None, None, None]
-        view_N = torch.where(kept_N, batch.view_N, self._plan.num_views)
+        map_kept_N, view_kept_N = kept_2N.to(device)
+        maps_NLSS = batch.maps(self._plan.num_structures) * map_kept_N[:, None, None, None]
+        view_N = torch.where(view_kept_N, batch.view_N, self._plan.num_views)
 
         def ask(x_NCHW: Tensor, noise_N: Tensor) -> Tensor:
             with self._arithmetic(device):
                 answer: Tensor = network(x_NCHW, noise_N, maps_NLSS, view_N)
-            return answer.float()
+            return answer[:, : x_NCHW.shape[1]].float()  # what it says of its variance is left out
 
         return denoising_loss_N(ask, self._precondition, clean_NCHW, sigma_N, noise_NCHW)
 

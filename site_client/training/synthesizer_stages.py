@@ -1,5 +1,6 @@
 """The stages of a synthesizer: its autoencoder, its denoiser, and the gate of what it draws."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -180,7 +181,9 @@ def train_gate(
         PatientFrames(part.pixels_NSS * part.sector_NSS, part.patient_N)
         for part in (lesson.train, lesson.val)
     )
-    plan = EmbeddingPlan(epochs=settings.embedding_epochs, seed=settings.seed)
+    epochs = math.ceil(settings.embedding_steps / EmbeddingPlan().num_batches)
+    num_batches = settings.embedding_steps // epochs
+    plan = EmbeddingPlan(epochs=epochs, num_batches=num_batches, seed=settings.seed)
     checkpoint = Checkpoint(folder / "embedding")
     network, course = train_embedding(train, val, plan, checkpoint, _told("embedding", report))
     network = network.eval()
@@ -253,7 +256,7 @@ def _drawn(
 
     def ask(x_NCHW: Tensor, noise_N: Tensor) -> Tensor:
         answer: Tensor = denoiser(x_NCHW, noise_N, maps_NLSS, batch.view_N)
-        return answer
+        return answer[:, : x_NCHW.shape[1]]
 
     def denoise(x_NCHW: Tensor, sigma: Tensor) -> Tensor:
         sigma_N = sigma.expand(len(x_NCHW)).to(device)

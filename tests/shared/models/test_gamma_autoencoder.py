@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -76,6 +78,32 @@ def test_first_posterior_is_near_the_prior() -> None:
     assert float(rate.mean()) == pytest.approx(PRIOR_RATE, rel=0.5)
 
 
+@torch.no_grad()
+def test_heads_give_multiples_of_the_prior_by_a_sharp_softplus() -> None:
+    network = GammaAutoencoder((8,), 1, False).double()
+    for head, bias in ((network.shape_head, 0.0), (network.rate_head, 0.2)):
+        head.weight.zero_()
+        head.bias.fill_(bias)  # type: ignore[union-attr]
+    shape, rate = network.posterior(*torch.rand(2, 1, 1, 8, 8, dtype=F64))
+    assert shape.unique().tolist() == pytest.approx([PRIOR_SHAPE * math.log(2) / 10])
+    assert rate.unique().tolist() == pytest.approx([PRIOR_RATE * math.log1p(math.exp(2)) / 10])
+
+
+@torch.no_grad()
+def test_loss_holds_the_posterior_near_the_prior_by_its_weight_in_the_sector() -> None:
+    torch.manual_seed(0)
+    network = GammaAutoencoder((8, 16), 1, False).double()
+    images = torch.rand(2, 1, 16, 16, dtype=F64)
+    sectors = torch.zeros_like(images)
+    sectors[..., 4:] = 1
+    law = torch.distributions.Gamma(*network.posterior(images, sectors))
+    prior = torch.distributions.Gamma(*scalars(PRIOR_SHAPE, PRIOR_RATE))
+    expected = torch.distributions.kl_divergence(prior, law)[..., 2:].sum() / (2 * 8 * 8)
+    found = network.loss_terms(images, sectors, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(found["kl"], 1e-3 * expected)
+
+
+@torch.no_grad()
 def test_latent_is_the_mean_of_the_posterior() -> None:
     torch.manual_seed(0)
     network = GammaAutoencoder((8, 16), 1, False)

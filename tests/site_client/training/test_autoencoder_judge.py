@@ -42,6 +42,14 @@ def test_psnr_is_that_of_the_error_in_the_sector() -> None:
     assert judgement.details["val_texture"] == pytest.approx(1, abs=1e-4)
 
 
+def test_similarity_of_flat_images_is_that_of_their_levels() -> None:
+    dark, bright = torch.full((1, 1, 16, 16), 0.2), torch.full((1, 1, 16, 16), 0.6)
+    expected = (2 * 0.2 * 0.6 + 1e-4) / (0.2**2 + 0.6**2 + 1e-4)
+    found = structural_similarity(dark, bright, torch.ones_like(dark))
+    assert float(found) == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.slow
 def test_similarity_is_that_of_torchmetrics() -> None:
     functional = pytest.importorskip("torchmetrics.functional.image")
     images, other = pair()
