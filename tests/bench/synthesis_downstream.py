@@ -17,7 +17,6 @@ from shared.echo.segmenter import SegmenterCard, load_segmenter_files, save_segm
 from shared.models.backbone import pack_tensors
 from shared.segmentation.segmenter import Segmenter, build_forward
 from shared.settings import build_settings
-from site_client.annotated import AnnotatedFrames
 from site_client.augment.warp import WarpReach
 from site_client.settings import SegmenterSettings
 from site_client.training.annotated_batches import AnnotatedBatch, AnnotatedMaterial
@@ -154,5 +153,3 @@ def dice_figures(dice: DiceOfPatients, real: DiceOfPatients) -> dict[str, object
     row["difference"] = round(float(difference.mean()), 4)
     row["difference_interval"] = interval_of(difference)
     return row
-
-

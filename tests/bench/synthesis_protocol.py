@@ -154,7 +154,9 @@ def _warp_of(
         if is_plausible(moved_SS, (OUTSIDE, *frames.structures)):
             again = numpy_generator(0, "bench warp", *told)
             source_2SS = warp_sources(map_SS.shape, again, ECHO_FROM_NOISE)
-            grey_SS = map_coordinates(frames.pixels_NSS[place].astype(np.float32), source_2SS, order=1)
+            grey_SS = map_coordinates(
+                frames.pixels_NSS[place].astype(np.float32), source_2SS, order=1
+            )
             labels_SS = np.where(sector_SS, moved_SS - np.minimum(moved_SS, 1), 0)
             return labels_SS.astype(np.uint8), np.rint(grey_SS * sector_SS).astype(np.uint8)
     return None

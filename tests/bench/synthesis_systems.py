@@ -135,7 +135,7 @@ def num_evaluations(sampler: Sampler) -> int:
 def gflop_per_image(
     settings: SynthesizerSettings, sampler: Sampler, num_structures: int, num_views: int
 ) -> tuple[float, float]:
-    """GFLOP of all calls of the denoiser, and of the decoder, for one image; nothing is computed."""
+    """GFLOP of all calls of the denoiser, and of the decoder, for an image, by shapes alone."""
     size = settings.image_size
     with torch.device("meta"):
         autoencoder = AUTOENCODERS[settings.autoencoder.network](**settings.autoencoder.options)

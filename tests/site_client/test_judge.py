@@ -39,7 +39,9 @@ def test_frechet_distance_of_two_gaussians_is_the_closed_form() -> None:
 
 @pytest.mark.parametrize(("num", "bias"), [(200, 10.8), (1000, 2.2), (5000, 0.43)])
 def test_frechet_distance_of_one_law_is_the_bias_of_its_size(num: int, bias: float) -> None:
-    found = np.mean([frechet_distance(normal(2 * n, num), normal(2 * n + 1, num)) for n in range(2)])
+    found = np.mean(
+        [frechet_distance(normal(2 * n, num), normal(2 * n + 1, num)) for n in range(2)]
+    )
     assert found == pytest.approx(bias, rel=0.1)
 
 
