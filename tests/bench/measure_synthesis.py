@@ -100,6 +100,7 @@ def compared(protocol: Protocol, systems: Sequence[str]) -> list[dict[str, objec
         shown[system] = images_NSS
         if row is None:
             row = _row_of(system, protocol, baseline, images_NSS) | figures
+            row |= {"machine": machine(), "commit": commit()}
             keep(path, row)
         rows.append(_told(protocol, system, row))
         if system == "sdm":
@@ -203,7 +204,7 @@ def _memory(
 
 
 def _told(protocol: Protocol, system: str, row: Mapping[str, object]) -> dict[str, object]:
-    """A row with what it is about in front and where it was measured behind."""
+    """A row with what it is about, and where it was measured unless it says so itself."""
     asked = protocol.asked
     manifest = protocol.store.manifest(asked.dataset)
     return {
@@ -218,9 +219,9 @@ def _told(protocol: Protocol, system: str, row: Mapping[str, object]) -> dict[st
         "train_patients": protocol.num_patients,
         "test_patients": len({case.patient for case in protocol.cases}),
         "segmenter_steps": asked.segmenter_steps,
-        **{name: value for name, value in row.items() if name != "id"},
         "machine": machine(),
         "commit": commit(),
+        **{name: value for name, value in row.items() if name != "id"},
     }
 
 
