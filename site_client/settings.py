@@ -233,8 +233,13 @@ class SynthesizerSettings(Settings):
     """Name in the table of preconditionings."""
     sigma_data: Annotated[float, Field(gt=0)] = 0.5
     """Deviation of the normalised latent inside the sector; what an autoencoder fixes stays."""
+    evenness: Fraction = 1.0
+    """How far the channels are brought to one deviation: 1 wholly, 0 not at all. Below 1, each is
+    wrapped by its own (precondition edm only)."""
+    inside_only: bool = False
+    """Leave what lies outside the sector out of the denoiser's loss."""
     sampler: SamplerSettings = SamplerSettings()
-    embedding_steps: Positive = 320
+    embedding_steps: Positive = 200
     """Of the network that tells patients apart, by which images too near to a training frame are
     held back."""
     image_size: Positive = 128

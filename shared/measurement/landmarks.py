@@ -116,7 +116,10 @@ def epicardium_of(labels_HW: Labels, endocardium: Contour) -> Contour:
     """
     expect(labels_HW, "H W")
     row_mm, column_mm = endocardium.mm_per_pixel
-    rim_mm = _rim(_largest(np.isin(labels_HW, (CAVITY, MYOCARDIUM))))[0] * [column_mm, row_mm]
+    heart_HW = _largest(np.isin(labels_HW, (CAVITY, MYOCARDIUM)))
+    if not heart_HW.any():  # the contour may come from another network, or from a smoothed cine
+        raise _missing("neither cavity nor wall", endocardium.view, endocardium.frame)
+    rim_mm = _rim(heart_HW)[0] * [column_mm, row_mm]
     left, right = endocardium.base_xy_mm
     across = np.array([left[1] - right[1], right[0] - left[0]])
     across = across / np.hypot(*across) * np.sign((endocardium.apex_xy_mm - left) @ across)

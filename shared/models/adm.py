@@ -155,7 +155,10 @@ class Adm(nn.Module):
             EchoFedError: SHAPE_MISMATCH for shapes that the network was not built for.
         """
         expect_asked(x_NCHW, noise_N, maps_NLHW, view_N, sizes=self.sizes)
-        told_ND, maps_NLHW = self.told(noise_N, view_N), maps_NLHW.to(x_NCHW.dtype)
+        told_ND = self.told(noise_N, view_N)
+        # channels last is the order in which processors convolve fastest, and it is handed on
+        maps_NLHW = maps_NLHW.to(x_NCHW.dtype, memory_format=torch.channels_last)
+        x_NCHW = x_NCHW.contiguous(memory_format=torch.channels_last)
         across = self._encoded(x_NCHW, told_ND, maps_NLHW)
         h_NCHW = self.middle(across[-1], told_ND, maps_NLHW)
         h_NCHW = self.after(h_NCHW, told_ND, maps_NLHW)

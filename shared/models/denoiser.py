@@ -77,6 +77,11 @@ def read_options(kind: type[Options], options: Mapping[str, Option]) -> Options:
             f"the denoiser has no option {unknown}",
             f"known: {', '.join(sorted(known))}",
         )
+    for field in fields(kind):
+        value = options.get(field.name, field.default)
+        if not _is_like(field.default, value):
+            like = type(field.default).__name__
+            raise _impossible(field.name, repr(value), f"give a value of type {like}")
     return kind(**options)  # type: ignore[arg-type]
 
 
@@ -109,6 +114,13 @@ def expect_asked(
             f"a latent of {found['H']} x {found['W']} cannot be halved down to cells of {stride}",
             f"take multiples of {stride}, or a network with fewer levels",
         )
+
+
+def _is_like(default: object, value: object) -> bool:
+    if isinstance(default, tuple):
+        return isinstance(value, tuple) and all(isinstance(item, int) for item in value)
+    is_number = isinstance(default, bool | float) and isinstance(value, int)
+    return is_number or type(value) is type(default)
 
 
 def _impossible(name: str, value: object, hint: str) -> EchoFedError:

@@ -44,7 +44,7 @@ def draw_denoiser(
     Raises:
         EchoFedError: NAME_UNKNOWN, CONFIG_INVALID for options that it does not have or cannot have.
     """
-    kind = DENOISERS[network]
+    channels, num_structures, num_views = sizes
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "weights"))
-        return kind(*sizes, **options)
+        return DENOISERS[network](channels, num_structures, num_views, **options)

@@ -22,66 +22,59 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from shared.pb import jobs_pb2 as shared_dot_pb_dot_jobs__pb2
 from shared.pb import tensor_pb2 as shared_dot_pb_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cshared/pb/segmentation.proto\x12\nechofed.v1\x1a\x16shared/pb/tensor.proto\"4\n\x0eSegmentRequest\x12\"\n\x04part\x18\x01 \x01(\x0b\x32\x14.echofed.v1.ClipPart\"4\n\x0cSegmentReply\x12$\n\x04part\x18\x01 \x01(\x0b\x32\x16.echofed.v1.AnswerPart\"Z\n\rFollowRequest\x12&\n\x08question\x18\x01 \x01(\x0b\x32\x14.echofed.v1.Question\x12!\n\x05\x66rame\x18\x02 \x01(\x0b\x32\x12.echofed.v1.Tensor\"3\n\x0b\x46ollowReply\x12$\n\x04part\x18\x01 \x01(\x0b\x32\x16.echofed.v1.AnswerPart\"3\n\rSubmitRequest\x12\"\n\x04part\x18\x01 \x01(\x0b\x32\x14.echofed.v1.ClipPart\"\x19\n\x0bSubmitReply\x12\n\n\x02id\x18\x01 \x01(\t\"\x1a\n\x0cWatchRequest\x12\n\n\x02id\x18\x01 \x01(\t\"3\n\nWatchReply\x12%\n\x06status\x18\x01 \x01(\x0b\x32\x15.echofed.v1.JobStatus\"\x1b\n\rResultRequest\x12\n\n\x02id\x18\x01 \x01(\t\"3\n\x0bResultReply\x12$\n\x04part\x18\x01 \x01(\x0b\x32\x16.echofed.v1.AnswerPart\"\x1b\n\rCancelRequest\x12\n\n\x02id\x18\x01 \x01(\t\"4\n\x0b\x43\x61ncelReply\x12%\n\x06status\x18\x01 \x01(\x0b\x32\x15.echofed.v1.JobStatus\"\xc0\x01\n\x08Question\x12\r\n\x05\x61lias\x18\x01 \x01(\t\x12\x0c\n\x04view\x18\x02 \x01(\t\x12)\n\x0cmm_per_pixel\x18\x03 \x01(\x0b\x32\x13.echofed.v1.Spacing\x12\x1a\n\rframe_time_ms\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x13\n\x0bwants_masks\x18\x05 \x01(\x08\x12\x16\n\x0ewants_contours\x18\x06 \x01(\x08\x12\x11\n\tnum_looks\x18\x07 \x01(\rB\x10\n\x0e_frame_time_ms\"(\n\x07Spacing\x12\x0c\n\x04rows\x18\x01 \x01(\x01\x12\x0f\n\x07\x63olumns\x18\x02 \x01(\x01\"s\n\x08\x43lipPart\x12&\n\x08question\x18\x01 \x01(\x0b\x32\x14.echofed.v1.Question\x12\r\n\x05shape\x18\x02 \x03(\x04\x12\r\n\x05\x64type\x18\x03 \x01(\t\x12!\n\x06pixels\x18\x04 \x01(\x0b\x32\x11.echofed.v1.Chunk\"\xe6\x01\n\nAnswerPart\x12&\n\x05model\x18\x01 \x01(\x0b\x32\x15.echofed.v1.ModelNameH\x00\x12(\n\x05\x66rame\x18\x02 \x01(\x0b\x32\x17.echofed.v1.FrameAnswerH\x00\x12!\n\x04mask\x18\x03 \x01(\x0b\x32\x11.echofed.v1.ChunkH\x00\x12\x30\n\x0cmeasurements\x18\x04 \x01(\x0b\x32\x18.echofed.v1.MeasurementsH\x00\x12)\n\nunmeasured\x18\x05 \x01(\x0b\x32\x13.echofed.v1.FailureH\x00\x42\x06\n\x04part\"\'\n\tModelName\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\"\xcc\x01\n\x0b\x46rameAnswer\x12\r\n\x05\x66rame\x18\x01 \x01(\x04\x12$\n\x07\x63ontour\x18\x02 \x01(\x0b\x32\x13.echofed.v1.Contour\x12\x0f\n\x07missing\x18\x03 \x01(\r\x12\x16\n\tspread_mm\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\nstructures\x18\x05 \x03(\t\x12\r\n\x05shape\x18\x06 \x03(\x04\x12.\n\x11mask_mm_per_pixel\x18\x07 \x01(\x0b\x32\x13.echofed.v1.SpacingB\x0c\n\n_spread_mm\"\xb5\x01\n\x07\x43ontour\x12(\n\x0cpoints_xy_mm\x18\x01 \x01(\x0b\x32\x12.echofed.v1.Tensor\x12\x0c\n\x04\x61pex\x18\x02 \x01(\r\x12\x0c\n\x04view\x18\x03 \x01(\t\x12\r\n\x05\x66rame\x18\x04 \x01(\x04\x12)\n\x0cmm_per_pixel\x18\x05 \x01(\x0b\x32\x13.echofed.v1.Spacing\x12*\n\x0e\x63ovariance_mm2\x18\x06 \x01(\x0b\x32\x12.echofed.v1.Tensor\"\x8d\x01\n\x0cMeasurements\x12-\n\x0cmeasurements\x18\x01 \x03(\x0b\x32\x17.echofed.v1.Measurement\x12\x10\n\x08\x63\x61utions\x18\x02 \x03(\t\x12\x0f\n\x02\x65\x64\x18\x03 \x01(\x04H\x00\x88\x01\x01\x12\x0f\n\x02\x65s\x18\x04 \x01(\x04H\x01\x88\x01\x01\x12\x0c\n\x04keys\x18\x05 \x03(\tB\x05\n\x03_edB\x05\n\x03_es\"\xc9\x01\n\x0bMeasurement\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\x12\x0c\n\x04unit\x18\x03 \x01(\t\x12\x0e\n\x06method\x18\x04 \x01(\t\x12\r\n\x05views\x18\x05 \x03(\t\x12\x0e\n\x06\x66rames\x18\x06 \x03(\x04\x12)\n\x0cmm_per_pixel\x18\x07 \x03(\x0b\x32\x13.echofed.v1.Spacing\x12&\n\x08interval\x18\x08 \x01(\x0b\x32\x14.echofed.v1.Interval\x12\r\n\x05\x66lags\x18\t \x03(\t\"4\n\x08Interval\x12\x0b\n\x03low\x18\x01 \x01(\x01\x12\x0c\n\x04high\x18\x02 \x01(\x01\x12\r\n\x05level\x18\x03 \x01(\x01\"6\n\x07\x46\x61ilure\x12\x0c\n\x04\x63ode\x18\x01 \x01(\r\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0c\n\x04hint\x18\x03 \x01(\t\"s\n\tJobStatus\x12#\n\x05state\x18\x01 \x01(\x0e\x32\x14.echofed.v1.JobState\x12\x0c\n\x04\x64one\x18\x02 \x01(\x04\x12\r\n\x05total\x18\x03 \x01(\x04\x12$\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x13.echofed.v1.Failure*\x95\x01\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10JOB_STATE_QUEUED\x10\x01\x12\x15\n\x11JOB_STATE_RUNNING\x10\x02\x12\x12\n\x0eJOB_STATE_DONE\x10\x03\x12\x14\n\x10JOB_STATE_FAILED\x10\x04\x12\x17\n\x13JOB_STATE_CANCELLED\x10\x05\x32\x97\x03\n\x13SegmentationService\x12\x43\n\x07Segment\x12\x1a.echofed.v1.SegmentRequest\x1a\x18.echofed.v1.SegmentReply(\x01\x30\x01\x12@\n\x06\x46ollow\x12\x19.echofed.v1.FollowRequest\x1a\x17.echofed.v1.FollowReply(\x01\x30\x01\x12>\n\x06Submit\x12\x19.echofed.v1.SubmitRequest\x1a\x17.echofed.v1.SubmitReply(\x01\x12;\n\x05Watch\x12\x18.echofed.v1.WatchRequest\x1a\x16.echofed.v1.WatchReply0\x01\x12>\n\x06Result\x12\x19.echofed.v1.ResultRequest\x1a\x17.echofed.v1.ResultReply0\x01\x12<\n\x06\x43\x61ncel\x12\x19.echofed.v1.CancelRequest\x1a\x17.echofed.v1.CancelReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cshared/pb/segmentation.proto\x12\nechofed.v1\x1a\x14shared/pb/jobs.proto\x1a\x16shared/pb/tensor.proto\"4\n\x0eSegmentRequest\x12\"\n\x04part\x18\x01 \x01(\x0b\x32\x14.echofed.v1.ClipPart\"4\n\x0cSegmentReply\x12$\n\x04part\x18\x01 \x01(\x0b\x32\x16.echofed.v1.AnswerPart\"Z\n\rFollowRequest\x12&\n\x08question\x18\x01 \x01(\x0b\x32\x14.echofed.v1.Question\x12!\n\x05\x66rame\x18\x02 \x01(\x0b\x32\x12.echofed.v1.Tensor\"3\n\x0b\x46ollowReply\x12$\n\x04part\x18\x01 \x01(\x0b\x32\x16.echofed.v1.AnswerPart\"3\n\rSubmitRequest\x12\"\n\x04part\x18\x01 \x01(\x0b\x32\x14.echofed.v1.ClipPart\"\x19\n\x0bSubmitReply\x12\n\n\x02id\x18\x01 \x01(\t\"\x1a\n\x0cWatchRequest\x12\n\n\x02id\x18\x01 \x01(\t\"3\n\nWatchReply\x12%\n\x06status\x18\x01 \x01(\x0b\x32\x15.echofed.v1.JobStatus\"\x1b\n\rResultRequest\x12\n\n\x02id\x18\x01 \x01(\t\"3\n\x0bResultReply\x12$\n\x04part\x18\x01 \x01(\x0b\x32\x16.echofed.v1.AnswerPart\"\x1b\n\rCancelRequest\x12\n\n\x02id\x18\x01 \x01(\t\"4\n\x0b\x43\x61ncelReply\x12%\n\x06status\x18\x01 \x01(\x0b\x32\x15.echofed.v1.JobStatus\"\xc0\x01\n\x08Question\x12\r\n\x05\x61lias\x18\x01 \x01(\t\x12\x0c\n\x04view\x18\x02 \x01(\t\x12)\n\x0cmm_per_pixel\x18\x03 \x01(\x0b\x32\x13.echofed.v1.Spacing\x12\x1a\n\rframe_time_ms\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x13\n\x0bwants_masks\x18\x05 \x01(\x08\x12\x16\n\x0ewants_contours\x18\x06 \x01(\x08\x12\x11\n\tnum_looks\x18\x07 \x01(\rB\x10\n\x0e_frame_time_ms\"(\n\x07Spacing\x12\x0c\n\x04rows\x18\x01 \x01(\x01\x12\x0f\n\x07\x63olumns\x18\x02 \x01(\x01\"s\n\x08\x43lipPart\x12&\n\x08question\x18\x01 \x01(\x0b\x32\x14.echofed.v1.Question\x12\r\n\x05shape\x18\x02 \x03(\x04\x12\r\n\x05\x64type\x18\x03 \x01(\t\x12!\n\x06pixels\x18\x04 \x01(\x0b\x32\x11.echofed.v1.Chunk\"\xe6\x01\n\nAnswerPart\x12&\n\x05model\x18\x01 \x01(\x0b\x32\x15.echofed.v1.ModelNameH\x00\x12(\n\x05\x66rame\x18\x02 \x01(\x0b\x32\x17.echofed.v1.FrameAnswerH\x00\x12!\n\x04mask\x18\x03 \x01(\x0b\x32\x11.echofed.v1.ChunkH\x00\x12\x30\n\x0cmeasurements\x18\x04 \x01(\x0b\x32\x18.echofed.v1.MeasurementsH\x00\x12)\n\nunmeasured\x18\x05 \x01(\x0b\x32\x13.echofed.v1.FailureH\x00\x42\x06\n\x04part\"\xcc\x01\n\x0b\x46rameAnswer\x12\r\n\x05\x66rame\x18\x01 \x01(\x04\x12$\n\x07\x63ontour\x18\x02 \x01(\x0b\x32\x13.echofed.v1.Contour\x12\x0f\n\x07missing\x18\x03 \x01(\r\x12\x16\n\tspread_mm\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\nstructures\x18\x05 \x03(\t\x12\r\n\x05shape\x18\x06 \x03(\x04\x12.\n\x11mask_mm_per_pixel\x18\x07 \x01(\x0b\x32\x13.echofed.v1.SpacingB\x0c\n\n_spread_mm\"\xb5\x01\n\x07\x43ontour\x12(\n\x0cpoints_xy_mm\x18\x01 \x01(\x0b\x32\x12.echofed.v1.Tensor\x12\x0c\n\x04\x61pex\x18\x02 \x01(\r\x12\x0c\n\x04view\x18\x03 \x01(\t\x12\r\n\x05\x66rame\x18\x04 \x01(\x04\x12)\n\x0cmm_per_pixel\x18\x05 \x01(\x0b\x32\x13.echofed.v1.Spacing\x12*\n\x0e\x63ovariance_mm2\x18\x06 \x01(\x0b\x32\x12.echofed.v1.Tensor\"\x8d\x01\n\x0cMeasurements\x12-\n\x0cmeasurements\x18\x01 \x03(\x0b\x32\x17.echofed.v1.Measurement\x12\x10\n\x08\x63\x61utions\x18\x02 \x03(\t\x12\x0f\n\x02\x65\x64\x18\x03 \x01(\x04H\x00\x88\x01\x01\x12\x0f\n\x02\x65s\x18\x04 \x01(\x04H\x01\x88\x01\x01\x12\x0c\n\x04keys\x18\x05 \x03(\tB\x05\n\x03_edB\x05\n\x03_es\"\xc9\x01\n\x0bMeasurement\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\x12\x0c\n\x04unit\x18\x03 \x01(\t\x12\x0e\n\x06method\x18\x04 \x01(\t\x12\r\n\x05views\x18\x05 \x03(\t\x12\x0e\n\x06\x66rames\x18\x06 \x03(\x04\x12)\n\x0cmm_per_pixel\x18\x07 \x03(\x0b\x32\x13.echofed.v1.Spacing\x12&\n\x08interval\x18\x08 \x01(\x0b\x32\x14.echofed.v1.Interval\x12\r\n\x05\x66lags\x18\t \x03(\t\"4\n\x08Interval\x12\x0b\n\x03low\x18\x01 \x01(\x01\x12\x0c\n\x04high\x18\x02 \x01(\x01\x12\r\n\x05level\x18\x03 \x01(\x01\x32\x97\x03\n\x13SegmentationService\x12\x43\n\x07Segment\x12\x1a.echofed.v1.SegmentRequest\x1a\x18.echofed.v1.SegmentReply(\x01\x30\x01\x12@\n\x06\x46ollow\x12\x19.echofed.v1.FollowRequest\x1a\x17.echofed.v1.FollowReply(\x01\x30\x01\x12>\n\x06Submit\x12\x19.echofed.v1.SubmitRequest\x1a\x17.echofed.v1.SubmitReply(\x01\x12;\n\x05Watch\x12\x18.echofed.v1.WatchRequest\x1a\x16.echofed.v1.WatchReply0\x01\x12>\n\x06Result\x12\x19.echofed.v1.ResultRequest\x1a\x17.echofed.v1.ResultReply0\x01\x12<\n\x06\x43\x61ncel\x12\x19.echofed.v1.CancelRequest\x1a\x17.echofed.v1.CancelReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'shared.pb.segmentation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_JOBSTATE']._serialized_start=2242
-  _globals['_JOBSTATE']._serialized_end=2391
-  _globals['_SEGMENTREQUEST']._serialized_start=68
-  _globals['_SEGMENTREQUEST']._serialized_end=120
-  _globals['_SEGMENTREPLY']._serialized_start=122
-  _globals['_SEGMENTREPLY']._serialized_end=174
-  _globals['_FOLLOWREQUEST']._serialized_start=176
-  _globals['_FOLLOWREQUEST']._serialized_end=266
-  _globals['_FOLLOWREPLY']._serialized_start=268
-  _globals['_FOLLOWREPLY']._serialized_end=319
-  _globals['_SUBMITREQUEST']._serialized_start=321
-  _globals['_SUBMITREQUEST']._serialized_end=372
-  _globals['_SUBMITREPLY']._serialized_start=374
-  _globals['_SUBMITREPLY']._serialized_end=399
-  _globals['_WATCHREQUEST']._serialized_start=401
-  _globals['_WATCHREQUEST']._serialized_end=427
-  _globals['_WATCHREPLY']._serialized_start=429
-  _globals['_WATCHREPLY']._serialized_end=480
-  _globals['_RESULTREQUEST']._serialized_start=482
-  _globals['_RESULTREQUEST']._serialized_end=509
-  _globals['_RESULTREPLY']._serialized_start=511
-  _globals['_RESULTREPLY']._serialized_end=562
-  _globals['_CANCELREQUEST']._serialized_start=564
-  _globals['_CANCELREQUEST']._serialized_end=591
-  _globals['_CANCELREPLY']._serialized_start=593
-  _globals['_CANCELREPLY']._serialized_end=645
-  _globals['_QUESTION']._serialized_start=648
-  _globals['_QUESTION']._serialized_end=840
-  _globals['_SPACING']._serialized_start=842
-  _globals['_SPACING']._serialized_end=882
-  _globals['_CLIPPART']._serialized_start=884
-  _globals['_CLIPPART']._serialized_end=999
-  _globals['_ANSWERPART']._serialized_start=1002
-  _globals['_ANSWERPART']._serialized_end=1232
-  _globals['_MODELNAME']._serialized_start=1234
-  _globals['_MODELNAME']._serialized_end=1273
-  _globals['_FRAMEANSWER']._serialized_start=1276
-  _globals['_FRAMEANSWER']._serialized_end=1480
-  _globals['_CONTOUR']._serialized_start=1483
-  _globals['_CONTOUR']._serialized_end=1664
-  _globals['_MEASUREMENTS']._serialized_start=1667
-  _globals['_MEASUREMENTS']._serialized_end=1808
-  _globals['_MEASUREMENT']._serialized_start=1811
-  _globals['_MEASUREMENT']._serialized_end=2012
-  _globals['_INTERVAL']._serialized_start=2014
-  _globals['_INTERVAL']._serialized_end=2066
-  _globals['_FAILURE']._serialized_start=2068
-  _globals['_FAILURE']._serialized_end=2122
-  _globals['_JOBSTATUS']._serialized_start=2124
-  _globals['_JOBSTATUS']._serialized_end=2239
-  _globals['_SEGMENTATIONSERVICE']._serialized_start=2394
-  _globals['_SEGMENTATIONSERVICE']._serialized_end=2801
+  _globals['_SEGMENTREQUEST']._serialized_start=90
+  _globals['_SEGMENTREQUEST']._serialized_end=142
+  _globals['_SEGMENTREPLY']._serialized_start=144
+  _globals['_SEGMENTREPLY']._serialized_end=196
+  _globals['_FOLLOWREQUEST']._serialized_start=198
+  _globals['_FOLLOWREQUEST']._serialized_end=288
+  _globals['_FOLLOWREPLY']._serialized_start=290
+  _globals['_FOLLOWREPLY']._serialized_end=341
+  _globals['_SUBMITREQUEST']._serialized_start=343
+  _globals['_SUBMITREQUEST']._serialized_end=394
+  _globals['_SUBMITREPLY']._serialized_start=396
+  _globals['_SUBMITREPLY']._serialized_end=421
+  _globals['_WATCHREQUEST']._serialized_start=423
+  _globals['_WATCHREQUEST']._serialized_end=449
+  _globals['_WATCHREPLY']._serialized_start=451
+  _globals['_WATCHREPLY']._serialized_end=502
+  _globals['_RESULTREQUEST']._serialized_start=504
+  _globals['_RESULTREQUEST']._serialized_end=531
+  _globals['_RESULTREPLY']._serialized_start=533
+  _globals['_RESULTREPLY']._serialized_end=584
+  _globals['_CANCELREQUEST']._serialized_start=586
+  _globals['_CANCELREQUEST']._serialized_end=613
+  _globals['_CANCELREPLY']._serialized_start=615
+  _globals['_CANCELREPLY']._serialized_end=667
+  _globals['_QUESTION']._serialized_start=670
+  _globals['_QUESTION']._serialized_end=862
+  _globals['_SPACING']._serialized_start=864
+  _globals['_SPACING']._serialized_end=904
+  _globals['_CLIPPART']._serialized_start=906
+  _globals['_CLIPPART']._serialized_end=1021
+  _globals['_ANSWERPART']._serialized_start=1024
+  _globals['_ANSWERPART']._serialized_end=1254
+  _globals['_FRAMEANSWER']._serialized_start=1257
+  _globals['_FRAMEANSWER']._serialized_end=1461
+  _globals['_CONTOUR']._serialized_start=1464
+  _globals['_CONTOUR']._serialized_end=1645
+  _globals['_MEASUREMENTS']._serialized_start=1648
+  _globals['_MEASUREMENTS']._serialized_end=1789
+  _globals['_MEASUREMENT']._serialized_start=1792
+  _globals['_MEASUREMENT']._serialized_end=1993
+  _globals['_INTERVAL']._serialized_start=1995
+  _globals['_INTERVAL']._serialized_end=2047
+  _globals['_SEGMENTATIONSERVICE']._serialized_start=2050
+  _globals['_SEGMENTATIONSERVICE']._serialized_end=2457
 # @@protoc_insertion_point(module_scope)

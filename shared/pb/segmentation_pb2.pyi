@@ -1,27 +1,12 @@
+from shared.pb import jobs_pb2 as _jobs_pb2
 from shared.pb import tensor_pb2 as _tensor_pb2
 from google.protobuf.internal import containers as _containers
-from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
-
-class JobState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
-    __slots__ = ()
-    JOB_STATE_UNSPECIFIED: _ClassVar[JobState]
-    JOB_STATE_QUEUED: _ClassVar[JobState]
-    JOB_STATE_RUNNING: _ClassVar[JobState]
-    JOB_STATE_DONE: _ClassVar[JobState]
-    JOB_STATE_FAILED: _ClassVar[JobState]
-    JOB_STATE_CANCELLED: _ClassVar[JobState]
-JOB_STATE_UNSPECIFIED: JobState
-JOB_STATE_QUEUED: JobState
-JOB_STATE_RUNNING: JobState
-JOB_STATE_DONE: JobState
-JOB_STATE_FAILED: JobState
-JOB_STATE_CANCELLED: JobState
 
 class SegmentRequest(_message.Message):
     __slots__ = ("part",)
@@ -70,8 +55,8 @@ class WatchRequest(_message.Message):
 class WatchReply(_message.Message):
     __slots__ = ("status",)
     STATUS_FIELD_NUMBER: _ClassVar[int]
-    status: JobStatus
-    def __init__(self, status: _Optional[_Union[JobStatus, _Mapping]] = ...) -> None: ...
+    status: _jobs_pb2.JobStatus
+    def __init__(self, status: _Optional[_Union[_jobs_pb2.JobStatus, _Mapping]] = ...) -> None: ...
 
 class ResultRequest(_message.Message):
     __slots__ = ("id",)
@@ -94,8 +79,8 @@ class CancelRequest(_message.Message):
 class CancelReply(_message.Message):
     __slots__ = ("status",)
     STATUS_FIELD_NUMBER: _ClassVar[int]
-    status: JobStatus
-    def __init__(self, status: _Optional[_Union[JobStatus, _Mapping]] = ...) -> None: ...
+    status: _jobs_pb2.JobStatus
+    def __init__(self, status: _Optional[_Union[_jobs_pb2.JobStatus, _Mapping]] = ...) -> None: ...
 
 class Question(_message.Message):
     __slots__ = ("alias", "view", "mm_per_pixel", "frame_time_ms", "wants_masks", "wants_contours", "num_looks")
@@ -142,20 +127,12 @@ class AnswerPart(_message.Message):
     MASK_FIELD_NUMBER: _ClassVar[int]
     MEASUREMENTS_FIELD_NUMBER: _ClassVar[int]
     UNMEASURED_FIELD_NUMBER: _ClassVar[int]
-    model: ModelName
+    model: _jobs_pb2.ModelName
     frame: FrameAnswer
     mask: _tensor_pb2.Chunk
     measurements: Measurements
-    unmeasured: Failure
-    def __init__(self, model: _Optional[_Union[ModelName, _Mapping]] = ..., frame: _Optional[_Union[FrameAnswer, _Mapping]] = ..., mask: _Optional[_Union[_tensor_pb2.Chunk, _Mapping]] = ..., measurements: _Optional[_Union[Measurements, _Mapping]] = ..., unmeasured: _Optional[_Union[Failure, _Mapping]] = ...) -> None: ...
-
-class ModelName(_message.Message):
-    __slots__ = ("id", "sha256")
-    ID_FIELD_NUMBER: _ClassVar[int]
-    SHA256_FIELD_NUMBER: _ClassVar[int]
-    id: str
-    sha256: str
-    def __init__(self, id: _Optional[str] = ..., sha256: _Optional[str] = ...) -> None: ...
+    unmeasured: _jobs_pb2.Failure
+    def __init__(self, model: _Optional[_Union[_jobs_pb2.ModelName, _Mapping]] = ..., frame: _Optional[_Union[FrameAnswer, _Mapping]] = ..., mask: _Optional[_Union[_tensor_pb2.Chunk, _Mapping]] = ..., measurements: _Optional[_Union[Measurements, _Mapping]] = ..., unmeasured: _Optional[_Union[_jobs_pb2.Failure, _Mapping]] = ...) -> None: ...
 
 class FrameAnswer(_message.Message):
     __slots__ = ("frame", "contour", "missing", "spread_mm", "structures", "shape", "mask_mm_per_pixel")
@@ -236,25 +213,3 @@ class Interval(_message.Message):
     high: float
     level: float
     def __init__(self, low: _Optional[float] = ..., high: _Optional[float] = ..., level: _Optional[float] = ...) -> None: ...
-
-class Failure(_message.Message):
-    __slots__ = ("code", "message", "hint")
-    CODE_FIELD_NUMBER: _ClassVar[int]
-    MESSAGE_FIELD_NUMBER: _ClassVar[int]
-    HINT_FIELD_NUMBER: _ClassVar[int]
-    code: int
-    message: str
-    hint: str
-    def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., hint: _Optional[str] = ...) -> None: ...
-
-class JobStatus(_message.Message):
-    __slots__ = ("state", "done", "total", "failure")
-    STATE_FIELD_NUMBER: _ClassVar[int]
-    DONE_FIELD_NUMBER: _ClassVar[int]
-    TOTAL_FIELD_NUMBER: _ClassVar[int]
-    FAILURE_FIELD_NUMBER: _ClassVar[int]
-    state: JobState
-    done: int
-    total: int
-    failure: Failure
-    def __init__(self, state: _Optional[_Union[JobState, str]] = ..., done: _Optional[int] = ..., total: _Optional[int] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ...) -> None: ...

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from shared.echo.contour import Contour, require_spacing
 from shared.echo.frame import Clip, MillimetresPerPixel
 from shared.echo.measurement import Measurement
+from shared.echo.model_name import ModelName
 from shared.errors import Code, EchoFedError
 from shared.measurement.assess import assess
 from shared.measurement.landmarks import contour_of, epicardium_of
@@ -50,14 +51,6 @@ class Segmenters:
 
     masks: Segmenter | None = None
     contours: Segmenter | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ModelName:
-    """A model that answers, and the SHA-256 of its weights in hex."""
-
-    id: str
-    sha256: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -11,5 +11,6 @@ SERVICES: Registry[Callable[[Host], Service]] = Registry(
     {
         "models": "shared.services.models:build",
         "segmentation": "shared.services.segmentation:build",
+        "synthesis": "shared.services.synthesis:build",
     },
 )

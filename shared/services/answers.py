@@ -1,4 +1,4 @@
-"""Answers about clips to messages and back: contours, masks, measurements, and how a job stands."""
+"""Answers about clips to messages and back: contours, masks and measurements."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,30 +10,29 @@ from numpy.typing import NDArray
 from shared.echo.contour import Contour
 from shared.echo.mask import Mask
 from shared.echo.measurement import Flag, Measurement, Unit
+from shared.echo.model_name import ModelName
 from shared.errors import Code, EchoFedError
 from shared.pb import segmentation_pb2 as pb
 from shared.pb.tensor_pb2 import Chunk, Tensor
 from shared.rpc.codec import chunks_of, join_chunks, tensor_from, tensor_to
-from shared.rpc.job_folder import ENDS, JobStatus, State
 from shared.segmentation.answer import (
     FrameAnswer,
     Measured,
-    ModelName,
     Part,
     Unmeasured,
 )
 from shared.segmentation.predict import PredictedMask
 from shared.services.clips import MAX_FRAME_PIXELS, spacing_to
+from shared.services.statuses import code_from, failure_from, failure_to, model_from, model_to
 
 _STEPS = 255  # of a doubt
-_STATES: tuple[State, ...] = ("queued", "running", *ENDS)
 
 
 def messages_of(part: Part) -> Iterator[pb.AnswerPart]:
     """The messages of a part of an answer; a mask follows its frame in pieces."""
     match part:
         case ModelName():
-            yield pb.AnswerPart(model=pb.ModelName(id=part.id, sha256=part.sha256))
+            yield pb.AnswerPart(model=model_to(part))
         case FrameAnswer():
             yield pb.AnswerPart(frame=_frame_to(part))
             if part.mask is not None:
@@ -53,7 +52,7 @@ def parts_from(messages: Iterator[pb.AnswerPart]) -> Iterator[Part]:
     for message in messages:
         match message.WhichOneof("part"):
             case "model":
-                yield ModelName(message.model.id, message.model.sha256)
+                yield model_from(message.model)
             case "frame":
                 yield _frame_from(message.frame, messages)
             case "measurements":
@@ -136,38 +135,6 @@ def measurement_from(message: pb.Measurement) -> Measurement:
     return replace(found, interval=interval, level=message.interval.level)
 
 
-def failure_to(error: EchoFedError) -> pb.Failure:
-    """The message of an error."""
-    return pb.Failure(code=int(error.code), message=error.message, hint=error.hint)
-
-
-def failure_from(message: pb.Failure) -> EchoFedError:
-    """The error of a message."""
-    return EchoFedError(_code(message.code), message.message, message.hint)
-
-
-def status_to(status: JobStatus) -> pb.JobStatus:
-    """The message of how a job stands."""
-    return pb.JobStatus(
-        state=pb.JobState.Name(1 + _STATES.index(status.state)),
-        done=status.done,
-        total=status.total,
-        failure=None if status.failure is None else failure_to(status.failure),
-    )
-
-
-def status_from(message: pb.JobStatus) -> JobStatus:
-    """How a job stands.
-
-    Raises:
-        EchoFedError: WIRE_INVALID for a state that this release does not know.
-    """
-    if not 1 <= message.state <= len(_STATES):
-        raise _invalid("has a job in a state that is not known here")
-    failure = failure_from(message.failure) if message.HasField("failure") else None
-    return JobStatus(_STATES[message.state - 1], message.done, message.total, failure)
-
-
 def _measured_to(measured: Measured) -> pb.Measurements:
     return pb.Measurements(
         measurements=[measurement_to(one) for one in measured.measurements.values()],
@@ -209,7 +176,7 @@ def _frame_from(message: pb.FrameAnswer, rest: Iterator[pb.AnswerPart]) -> Frame
     return FrameAnswer(
         message.frame,
         contour_from(message.contour) if message.HasField("contour") else None,
-        _code(message.missing) if message.missing else None,
+        code_from(message.missing) if message.missing else None,
         _mask_from(message, rest) if message.structures else None,
     )
 
@@ -248,11 +215,6 @@ def _floats(message: Tensor) -> NDArray[np.float64]:
     if array.dtype != np.float64:
         raise _invalid(f"has points of type {array.dtype}")
     return array
-
-
-def _code(number: int) -> Code:
-    """A code, or INTERNAL for one of a newer release."""
-    return next((code for code in Code if code == number), Code.INTERNAL)
 
 
 def _invalid(what: str) -> EchoFedError:

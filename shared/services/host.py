@@ -1,4 +1,4 @@
-"""What the host of a service gives it: models, segmenters, and a folder for its jobs."""
+"""What the host of a service gives it: models that answer, and a folder for its jobs."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +12,7 @@ from shared.services.store import ModelStore, StoredModel
 
 if TYPE_CHECKING:  # a host of other services needs no networks
     from shared.segmentation.answer import Segmenters
+    from shared.synthesis.answer import Drawer
 
 
 class SegmenterStore(Protocol):
@@ -23,6 +24,23 @@ class SegmenterStore(Protocol):
         Args:
             alias: as the caller wrote it.
             caller: for whom they answer.
+            call: until when, for networks that run elsewhere.
+
+        Raises:
+            EchoFedError: MODEL_UNKNOWN.
+        """
+        ...
+
+
+class SynthesizerStore(Protocol):
+    """The synthesizers of a host by alias, ready to draw."""
+
+    def find(self, alias: str, *, caller: Peer, call: Call) -> "Drawer":
+        """Return what the alias stands for now.
+
+        Args:
+            alias: as the caller wrote it.
+            caller: for whom it draws.
             call: until when, for networks that run elsewhere.
 
         Raises:
@@ -45,6 +63,13 @@ class NoSegmenters:
         raise _unknown(alias)
 
 
+class NoSynthesizers:
+    """The store of a host without synthesizers."""
+
+    def find(self, alias: str, *, caller: Peer, call: Call) -> "Drawer":
+        raise _unknown(alias)
+
+
 @dataclass(frozen=True, slots=True)
 class Host:
     """What services are built from; each takes what it needs.
@@ -53,12 +78,14 @@ class Host:
         jobs_folder: of this host alone; each service keeps its jobs in a folder of its name.
         models: that others may fetch.
         segmenters: that answer here.
+        synthesizers: that draw here.
         job_limits: of each service.
     """
 
     jobs_folder: Path
     models: ModelStore = field(default_factory=NoModels)
     segmenters: SegmenterStore = field(default_factory=NoSegmenters)
+    synthesizers: SynthesizerStore = field(default_factory=NoSynthesizers)
     job_limits: JobLimits = field(default_factory=JobLimits)
 
 

@@ -4,14 +4,16 @@ import threading
 from collections.abc import Iterable, Iterator
 
 from shared.echo.frame import Clip, Frame
-from shared.errors import Code, EchoFedError
+from shared.pb import jobs_pb2
 from shared.pb import segmentation_pb2 as pb
 from shared.pb import segmentation_pb2_grpc as stubs
 from shared.rpc.channel import Channel
 from shared.rpc.job_folder import JobStatus
 from shared.segmentation.answer import FrameAnswer, Part, Question
-from shared.services.answers import parts_from, status_from
+from shared.services.answers import parts_from
 from shared.services.clips import first_frame_to, frame_to, parts_of
+from shared.services.remote_jobs import watch
+from shared.services.statuses import status_from
 
 _AHEAD = 2  # live frames under way: one is answered while the next travels
 _LOOK_EVERY_S = 0.1
@@ -89,23 +91,12 @@ def watch_job(
     Raises:
         EchoFedError: JOB_UNKNOWN, or CENTRE_UNREACHABLE.
     """
-    shown: JobStatus | None = None
-    left = num_retries
-    while shown is None or not shown.is_ended:
-        try:
-            request = pb.WatchRequest(id=id)
-            for reply in stubs.SegmentationServiceStub(channel).Watch(request, timeout=timeout_s):
-                left = num_retries
-                status = status_from(reply.status)
-                if status != shown:
-                    shown = status
-                    yield status
-        except EchoFedError as error:
-            if error.code is Code.CENTRE_UNREACHABLE and left > 0:
-                left -= 1
-                threading.Event().wait(1.0)
-            elif error.code is not Code.DEADLINE_EXCEEDED:
-                raise
+    stub, request = stubs.SegmentationServiceStub(channel), pb.WatchRequest(id=id)
+
+    def ask() -> Iterator[jobs_pb2.JobStatus]:
+        return (reply.status for reply in stub.Watch(request, timeout=timeout_s))
+
+    return watch(ask, num_retries=num_retries)
 
 
 def fetch_answer(channel: Channel, id: str) -> Iterator[Part]:

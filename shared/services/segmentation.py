@@ -17,9 +17,10 @@ from shared.segmentation.answer import (
     choose_segmenters,
     expect_picture,
 )
-from shared.services.answers import messages_of, status_to
+from shared.services.answers import messages_of
 from shared.services.clips import clip_from, frames_from, pack_clip, unpack_clip
 from shared.services.host import Host, SegmenterStore
+from shared.services.statuses import status_to
 
 _NAME = "SegmentationService"
 _CALLERS: frozenset[Role] = frozenset({"site", "operator"})

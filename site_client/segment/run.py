@@ -6,13 +6,13 @@ from dataclasses import dataclass, field, replace
 from shared.echo.assessment import Assessment, Beat, Caution
 from shared.echo.frame import Clip
 from shared.echo.measurement import Measurement
+from shared.echo.model_name import ModelName
 from shared.errors import Code, EchoFedError
 from shared.measurement.assess import assess
 from shared.measurement.simpson import plane_of
 from shared.measurement.traced import TracedCine
 from shared.segmentation.answer import (
     FrameAnswer,
-    ModelName,
     Part,
     Question,
     Segmenters,

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from shared.diffusion.base import Precondition
 from shared.diffusion.loss import denoising_loss_N
 from shared.files import write_bytes
+from shared.models.autoencoder import sector_cells
 from shared.seeding import derive_seed
 from site_client.training.synthesis_batches import DrawnBatch, DrawnMaterial
 
@@ -36,12 +37,14 @@ class DenoisingPlan:
         label_dropout: chance that the map is hidden, and that the view is; each by itself, since
             guidance hides the map only.
         is_half: whether the network computes in bfloat16.
+        inside_only: whether cells outside the sector count nothing.
     """
 
     num_structures: int
     num_views: int
     label_dropout: float
     is_half: bool
+    inside_only: bool
     seed: int
 
 
@@ -61,9 +64,9 @@ class Denoising:
         """Keep the frames, and draw the noise by which every validation judges."""
         self._train, self._plan = train, plan
         self._precondition, self._encode, self._picture = precondition, encode, picture
-        places = np.unique(np.linspace(0, len(val) - 1, _NUM_JUDGED).round().astype(int))
+        places = np.unique(np.linspace(0, len(val) - 1, _NUM_JUDGED).round().astype(np.int64))
         self._judged = [val.plain(part) for part in np.array_split(places, -(-len(places) // 8))]
-        shown = np.unique(np.linspace(0, len(val) - 1, _NUM_DRAWN).round().astype(int))
+        shown = np.unique(np.linspace(0, len(val) - 1, _NUM_DRAWN).round().astype(np.int64))
         self._shown = val.plain(shown)
 
     def loss(self, network: nn.Module, step: int) -> Tensor:
@@ -107,7 +110,13 @@ class Denoising:
                 answer: Tensor = network(x_NCHW, noise_N, maps_NLSS, view_N)
             return answer[:, : x_NCHW.shape[1]].float()  # what it says of its variance is left out
 
-        return denoising_loss_N(ask, self._precondition, clean_NCHW, sigma_N, noise_NCHW)
+        counted_N1HW = None
+        if self._plan.inside_only:
+            factor = batch.sector_N1SS.shape[-1] // clean_NCHW.shape[-1]
+            counted_N1HW = sector_cells(batch.sector_N1SS, factor)
+        return denoising_loss_N(
+            ask, self._precondition, clean_NCHW, sigma_N, noise_NCHW, counted_N1HW=counted_N1HW
+        )
 
     def _arithmetic(self, device: torch.device) -> AbstractContextManager[None]:
         if self._plan.is_half:

@@ -7,7 +7,6 @@ import copy
 import json
 import logging
 import math
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -147,10 +146,6 @@ class StrideCheckpoint:
         document = json.loads(metadata["course"])
         return StrideCourse(**document | {"history": tuple(map(tuple, document["history"]))})
 
-    def remove(self) -> None:
-        """Forget the run; its synthesizer is stored."""
-        shutil.rmtree(self._path.parent, ignore_errors=True)
-
 
 def train_by_steps(
     network: nn.Module,
@@ -229,8 +224,8 @@ def follow(average: nn.Module, network: nn.Module, decay: float) -> None:
     """Let the average move towards the network; buffers are copied."""
     for mean, value in zip(average.parameters(), network.parameters(), strict=True):
         mean.lerp_(value, 1 - decay)
-    for mean, value in zip(average.buffers(), network.buffers(), strict=True):
-        mean.copy_(value)
+    for kept, current in zip(average.buffers(), network.buffers(), strict=True):
+        kept.copy_(current)
 
 
 def _require_finite(loss: float, stage: str, step: int) -> None:

@@ -103,7 +103,7 @@ class DrawnMaterial:
         generator = numpy_generator(self._seed, "drawn batches", step)
         return self._of(self._places(step), self._reach, generator)
 
-    def plain(self, places: Sequence[int]) -> DrawnBatch:
+    def plain(self, places: Sequence[int] | NDArray[np.int64]) -> DrawnBatch:
         """Some frames as they are."""
         return self._of(
             np.asarray(places), WarpReach(0.0, 0.0, 0.0, 0.0, 0.0), np.random.default_rng(0)

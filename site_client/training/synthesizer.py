@@ -172,7 +172,7 @@ def _draft(
         autoencoder=settings.autoencoder.network,
         autoencoder_options=latents.options,
         precondition=settings.precondition,
-        sigma_data=settings.sigma_data,
+        sigma_data=latents.deviations,
         latent_shift=latents.shift,
         latent_scale=latents.scale,
         sampler=Sampler(**settings.sampler.model_dump()),

@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from shared.diffusion import PRECONDITIONS, SCHEDULES, SOLVERS
+from shared.diffusion import SCHEDULES, SOLVERS
+from shared.diffusion.bands import wrapping
 from shared.diffusion.precondition import denoised
 from shared.diffusion.sample import sample
 from shared.echo.synthesizer import Option, SynthesizerCard
@@ -68,6 +69,7 @@ class Latents:
         network: frozen, in evaluation mode.
         options: what it was built with.
         shift, scale: of each channel, normalised = (latent - shift) / scale.
+        deviations: of each channel once normalised.
         figures: of its training, by name.
     """
 
@@ -75,6 +77,7 @@ class Latents:
     options: dict[str, Option]
     shift: tuple[float, ...]
     scale: tuple[float, ...]
+    deviations: tuple[float, ...]
     figures: dict[str, float]
 
 
@@ -98,7 +101,8 @@ def train_latents(
 ) -> Latents:
     """Train the autoencoder on the frames of all training patients.
 
-    What it does not fix itself is normalised to mean 0 and deviation ``sigma_data``.
+    What it does not fix itself is normalised to mean 0 and, over all channels, to a root mean
+    square of ``sigma_data``; how even the channels are among each other is a setting.
     """
     chosen = settings.autoencoder
     trained = train_autoencoder(
@@ -110,14 +114,16 @@ def train_latents(
         device=settings.device,
     )
     network = trained.network.eval().requires_grad_(False)
-    is_fixed = as_autoencoder(network).fixed_normalisation is not None
-    unit = 1.0 if is_fixed else settings.sigma_data
+    scale, deviations = trained.latent_scale, (settings.sigma_data,) * len(trained.latent_scale)
+    if as_autoencoder(network).fixed_normalisation is None:
+        scale, deviations = evened(scale, settings.evenness, settings.sigma_data)
     figures = {f"autoencoder_{name}": value for name, value in trained.metrics.items()}
     return Latents(
         network,
         dict(chosen.options),
         trained.latent_shift,
-        tuple(scale / unit for scale in trained.latent_scale),
+        scale,
+        deviations,
         figures | {"autoencoder_seconds": trained.course.seconds},
     )
 
@@ -128,10 +134,29 @@ def taken_latents(donor: Donor, settings: SynthesizerSettings) -> Latents:
     network = draw_autoencoder(card.autoencoder, card.autoencoder_options, seed=card.seed)
     load_weights(network, under("autoencoder.", unpack_tensors(weights)))
     network = network.to(settings.device).eval().requires_grad_(False)
-    is_fixed = as_autoencoder(network).fixed_normalisation is not None
-    unit = 1.0 if is_fixed else settings.sigma_data / card.sigma_data
-    scale = tuple(value / unit for value in card.latent_scale)
-    return Latents(network, card.autoencoder_options, card.latent_shift, scale, {})
+    scale, deviations = card.latent_scale, card.sigma_data
+    if as_autoencoder(network).fixed_normalisation is None:
+        raw = tuple(one * own for one, own in zip(scale, deviations, strict=True))
+        scale, deviations = evened(raw, settings.evenness, settings.sigma_data)
+    return Latents(
+        network, card.autoencoder_options, card.latent_shift, scale, deviations, figures={}
+    )
+
+
+def evened(
+    raw: tuple[float, ...], evenness: float, sigma_data: float
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Scale of each channel, and its deviation once divided by it.
+
+    Args:
+        raw: deviation of each channel as it is.
+        evenness: power of it that the scale takes.
+        sigma_data: root of the mean square of what is left.
+    """
+    left = [one ** (1.0 - evenness) for one in raw]
+    unit = math.sqrt(sum(one**2 for one in left) / len(left)) / sigma_data
+    deviations = tuple(one / unit for one in left)
+    return tuple(one / own for one, own in zip(raw, deviations, strict=True)), deviations
 
 
 def train_denoiser(
@@ -146,7 +171,7 @@ def train_denoiser(
     channels = as_autoencoder(autoencoder).latent_channels
     sizes = (channels, len(draft.structures), len(draft.views))
     network = draw_denoiser(settings.network, sizes, settings.options, seed=settings.seed)
-    network = network.to(settings.device, memory_format=torch.channels_last)
+    network = network.to(settings.device).to(memory_format=torch.channels_last)
 
     def picture(average: nn.Module, batch: DrawnBatch, step: int) -> None:
         drawn_NSS = _drawn(draft, average, autoencoder, batch)
@@ -160,9 +185,10 @@ def train_denoiser(
             num_views=len(draft.views),
             label_dropout=settings.label_dropout,
             is_half=settings.precision == "bfloat16",
+            inside_only=settings.inside_only,
             seed=settings.seed,
         ),
-        precondition=PRECONDITIONS[settings.precondition](settings.sigma_data),
+        precondition=wrapping(settings.precondition, draft.sigma_data),
         encode=_encode(autoencoder, draft),
         picture=picture,
     )
@@ -252,7 +278,7 @@ def _drawn(
     doors, device = as_autoencoder(autoencoder), batch.labels_NSS.device
     side = card.image_size // doors.factor
     maps_NLSS = batch.maps(len(card.structures))
-    wrapping = PRECONDITIONS[card.precondition](card.sigma_data)
+    precondition = wrapping(card.precondition, card.sigma_data)
 
     def ask(x_NCHW: Tensor, noise_N: Tensor) -> Tensor:
         answer: Tensor = denoiser(x_NCHW, noise_N, maps_NLSS, batch.view_N)
@@ -260,7 +286,7 @@ def _drawn(
 
     def denoise(x_NCHW: Tensor, sigma: Tensor) -> Tensor:
         sigma_N = sigma.expand(len(x_NCHW)).to(device)
-        return denoised(ask, wrapping, x_NCHW.to(device), sigma_N).cpu()
+        return denoised(ask, precondition, x_NCHW.to(device), sigma_N).cpu()
 
     sampler = card.sampler
     steps = min(sampler.steps, _PICTURE_STEPS)

@@ -199,7 +199,6 @@ def _memory(
         "memorised": round(memorised_share(drawn_ND, val_HD, gate.gallery_GD), 3),
         "memorised_of_test": round(memorised_share(test_MD, val_HD, gate.gallery_GD), 3),
         "coverage": round(subset_coverage(drawn_ND, gate.gallery_GD), 3),
-        "coverage_of_test": round(subset_coverage(test_MD, gate.gallery_GD), 3),
     }
 
 

@@ -26,8 +26,8 @@ from site_client.training.strides import Stride
 from site_client.training.synthesizer import train_synthesizer
 
 CONFIGS = Path(__file__).parents[2] / "deploy" / "configs" / "synthesis"
-SYSTEMS = ("sdm", "vp", "ve", "edm", "edm_l128", "edm_l64", "ours")
-"""The six of Stojanovski et al. 2024 (arXiv 2409.19371), and ours."""
+SYSTEMS = ("sdm", "vp", "ve", "edm", "edm_l128", "edm_l64", "ours", "kl")
+"""The six of Stojanovski et al. 2024 (arXiv 2409.19371), ours, and ours in a trained latent."""
 RESPACED, SLOW_STEPS, SLOW_IMAGES = 50, 1000, 20  # of SDM
 _AUTOENCODER_SHARE = 0.2  # of the seconds, where the configuration does not say
 _PIECE = 20  # images after which drawing may be killed
@@ -41,7 +41,7 @@ def settings_of(system: str, protocol: Protocol) -> SynthesizerSettings:
     asked = protocol.asked
     read = load_settings(SynthesizerSettings, CONFIGS / f"{system}_cpu.yaml")
     share = 0.0
-    if read.autoencoder.network != "pixels":
+    if _has_weights(read):
         both = read.autoencoder.seconds + read.seconds
         share = read.autoencoder.seconds / both if read.autoencoder.seconds else _AUTOENCODER_SHARE
     check = max(1, min(read.autoencoder.check_every, round(asked.seconds)))
@@ -58,6 +58,14 @@ def settings_of(system: str, protocol: Protocol) -> SynthesizerSettings:
             "seed": asked.seed,
         }
     )
+
+
+def _has_weights(settings: SynthesizerSettings) -> bool:
+    """Whether there is an autoencoder to be trained."""
+    with torch.device("meta"):
+        network = AUTOENCODERS[settings.autoencoder.network](**settings.autoencoder.options)
+    assert isinstance(network, nn.Module)
+    return any(True for _ in network.parameters())
 
 
 def trained(system: str, protocol: Protocol, report: Callable[[Stride], None]) -> dict[str, object]:

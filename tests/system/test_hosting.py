@@ -24,6 +24,7 @@ from aggregator.centre import open_centre
 from aggregator.enrolment import approve, invite
 from shared.echo.expert import CARD_FILE
 from shared.echo.frame import Clip
+from shared.echo.model_name import ModelName
 from shared.echo.segmenter import save_segmenter
 from shared.errors import Code, EchoFedError
 from shared.phantom.hospital import HospitalSpec, write_hospital
@@ -31,7 +32,6 @@ from shared.rpc.channel import Channel, open_channel
 from shared.rpc.peer import Credentials
 from shared.segmentation.answer import (
     FrameAnswer,
-    ModelName,
     Part,
     Question,
     Segmenters,

@@ -52,10 +52,11 @@ def test_the_outer_face_starts_on_the_line_of_the_base() -> None:
     assert outer.area_mm2 == pytest.approx(np.pi * 35 * 99 / 2, rel=0.02)
 
 
-def test_a_cavity_below_its_own_base_line_has_no_outer_face() -> None:
+@pytest.mark.parametrize("seen", ["a cavity below the base line", "nothing"])
+def test_a_mask_that_does_not_fit_its_contour_has_no_outer_face(seen: str) -> None:
     inner = contour_of(_drawn(26, 90), (MM, MM), view="A4C")
     nothing = np.zeros((180, 130), np.uint8)
-    nothing[170:178, 10:20] = 1
+    nothing[170:178, 10:20] = seen != "nothing"
     with pytest.raises(EchoFedError) as caught:
         epicardium_of(nothing, inner)
     assert caught.value.code is Code.LANDMARKS_MISSING

@@ -112,6 +112,9 @@ class TestDenoiserContract:
             {"hidden": 0},
             {"dropout": 1.0},
             {"depth": 3},
+            {"width": "wide"},
+            {"mults": 2},
+            {"blocks": 1.5},
         ],
     )
     def test_options_that_cannot_be_are_refused(self, name: str, wrong: dict[str, Any]) -> None:

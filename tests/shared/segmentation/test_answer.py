@@ -7,11 +7,11 @@ import pytest
 
 from shared.echo.contour import Contour
 from shared.echo.frame import Clip
+from shared.echo.model_name import ModelName
 from shared.errors import Code, EchoFedError
 from shared.segmentation.answer import (
     FrameAnswer,
     Measured,
-    ModelName,
     Question,
     Segmenters,
     Unmeasured,

@@ -1,4 +1,4 @@
-"""What is answered arrives as it was: contours, masks, measurements, failures, states of jobs."""
+"""What is answered arrives as it was: contours, masks, measurements, failures."""
 
 from dataclasses import fields, replace
 
@@ -8,14 +8,14 @@ import pytest
 from shared.echo.contour import Contour
 from shared.echo.mask import Mask
 from shared.echo.measurement import Measurement
+from shared.echo.model_name import ModelName
 from shared.errors import Code, EchoFedError
+from shared.pb import jobs_pb2
 from shared.pb import segmentation_pb2 as pb
 from shared.rpc.codec import tensor_to
-from shared.rpc.job_folder import JobStatus
 from shared.segmentation.answer import (
     FrameAnswer,
     Measured,
-    ModelName,
     Part,
     Unmeasured,
 )
@@ -27,8 +27,6 @@ from shared.services.answers import (
     measurement_to,
     messages_of,
     parts_from,
-    status_from,
-    status_to,
 )
 from shared.testing.contours import half_ellipse, with_noise
 
@@ -164,30 +162,9 @@ def test_a_damaged_answer_is_refused(what: str, code: Code) -> None:
     assert refused.value.code is code
 
 
-@pytest.mark.parametrize(
-    "status",
-    [
-        JobStatus("queued"),
-        JobStatus("running", 3, 12),
-        JobStatus("done", 12, 12),
-        JobStatus("cancelled", 3, 12),
-    ],
-)
-def test_how_a_job_stands_arrives_as_it_was(status: JobStatus) -> None:
-    assert status_from(status_to(status)) == status
-
-
-def test_why_a_job_failed_arrives_and_an_unknown_state_does_not() -> None:
-    failure = EchoFedError(Code.SECTOR_EMPTY, "blank", "look")
-    back = status_from(status_to(JobStatus("failed", 1, 2, failure)))
-    assert (back.state, str(back.failure)) == ("failed", str(failure))
-    for state in (0, 9):
-        with pytest.raises(EchoFedError) as refused:
-            status_from(pb.JobStatus(state=state))  # type: ignore[arg-type]
-        assert refused.value.code is Code.WIRE_INVALID
-
-
 def test_a_code_of_a_newer_release_is_an_internal_error() -> None:
-    (part,) = parts_from(iter([pb.AnswerPart(unmeasured=pb.Failure(code=250, message="moon"))]))
+    (part,) = parts_from(
+        iter([pb.AnswerPart(unmeasured=jobs_pb2.Failure(code=250, message="moon"))])
+    )
     assert isinstance(part, Unmeasured)
     assert (part.error.code, part.error.message) == (Code.INTERNAL, "moon")
