@@ -25,7 +25,9 @@ def test_networks_of_a_settings_file_fit_one_another(path: Path) -> None:
     settings = load_settings(SynthesizerSettings, path)
     assert settings.device == ("cpu" if path.stem.endswith("_cpu") else "cuda")
     assert settings.sampler.solver in SOLVERS
-    assert settings.sampler.schedule in SCHEDULES
+    sampler = settings.sampler
+    levels_S = SCHEDULES[sampler.schedule](sampler.steps, sampler.sigma_min, sampler.sigma_max)
+    assert len(levels_S) == sampler.steps + 1
     assert settings.precondition in PRECONDITIONS
     with torch.device("meta"):
         autoencoder = AUTOENCODERS[settings.autoencoder.network](**settings.autoencoder.options)
