@@ -9,6 +9,7 @@ from pathlib import Path
 from aggregator.feature_bank import FeatureBank
 from aggregator.settings import AggregatorSettings
 from aggregator.state import State, open_state
+from shared.echo.model_card import ModelKind, kind_folder
 from shared.errors import Code, EchoFedError
 from shared.ledger import Ledger
 from shared.rpc.authority import Authority
@@ -42,9 +43,9 @@ class Centre:
         """Where card and weights of a fusion lie."""
         return self.folder / "fusions" / fusion
 
-    def segmenter_folder(self, segmenter: str) -> Path:
-        """Where card and weights of a segmenter lie."""
-        return self.folder / "segmenters" / segmenter
+    def model_folder(self, kind: ModelKind, model: str) -> Path:
+        """Where card and weights of a segmenter or a synthesizer lie."""
+        return self.folder / kind_folder(kind) / model
 
     def average_folder(self, run: str) -> Path:
         """Where a run of federated averaging keeps its last whole round."""

@@ -1,25 +1,21 @@
 """Services that the centre hosts, and the models that they and the sites may fetch."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from aggregator.cards import cards_of, with_trunks
 from aggregator.centre import Centre
 from aggregator.enrolment import revoked_keys
-from aggregator.serving import served_segmenters, serving_fusion
+from aggregator.serving import served_models, serving_fusion
 from shared.echo.expert import CARD_FILE, WEIGHTS_FILE, FusionCard, read_fusion_card
 from shared.errors import Code, EchoFedError
 from shared.files import read_json
 from shared.rpc.authority import sign_model_card
-from shared.rpc.gate import Limits
-from shared.rpc.metrics import CallMetrics, running_metrics
 from shared.rpc.peer import Credentials, Peer
-from shared.rpc.server import Watch, running_server
-from shared.services import SERVICES
-from shared.services.host import Host
-from shared.services.segmenters import RunningSegmenters
+from shared.services.house import House, running_house
+from shared.services.running import RunningModels
 from shared.services.store import StoredModel
 
 SERVING = "serving"
@@ -27,9 +23,10 @@ SERVING = "serving"
 
 @dataclass(frozen=True, slots=True)
 class ServingModels:
-    """What may be fetched: the promoted fusion and what it needs, and the registered segmenters.
+    """What may be fetched: the promoted fusion and what it needs, and what was registered.
 
-    The fusion is called ``serving``; experts and trunks go by their ids, segmenters by alias or id.
+    The fusion is called ``serving``; experts and trunks go by their ids, segmenters and
+    synthesizers by alias or id.
     """
 
     centre: Centre
@@ -41,7 +38,7 @@ class ServingModels:
             EchoFedError: MODEL_UNKNOWN before the first promotion, and for an expert that the
                 serving fusion does not need.
         """
-        folder, sha256 = self._segmenter(alias) or self._of_fusion(alias)
+        folder, sha256 = self._registered(alias) or self._of_fusion(alias)
         path = folder / CARD_FILE
         signature = sign_model_card(self.centre.authority, path.read_bytes())
         self.centre.ledger.append(
@@ -51,10 +48,10 @@ class ServingModels:
         )
         return StoredModel(path, folder / WEIGHTS_FILE, signature)
 
-    def _segmenter(self, alias: str) -> tuple[Path, str] | None:
-        for one in served_segmenters(self.centre.ledger).values():
-            if alias == one.segmenter or alias in one.aliases:
-                return self.centre.segmenter_folder(one.segmenter), one.sha256
+    def _registered(self, alias: str) -> tuple[Path, str] | None:
+        for one in served_models(self.centre.ledger).values():
+            if alias == one.model or alias in one.aliases:
+                return self.centre.model_folder(one.kind, one.model), one.sha256
         return None
 
     def _of_fusion(self, alias: str) -> tuple[Path, str]:
@@ -62,7 +59,7 @@ class ServingModels:
         if fusion is None:
             raise EchoFedError(
                 Code.MODEL_UNKNOWN,
-                f"no fusion serves yet, and no segmenter is called {alias[:80]!r}",
+                f"no fusion serves yet, and no model is called {alias[:80]!r}",
                 "let the centre promote or register one",
             )
         card = read_fusion_card(read_json(self.centre.fusion_folder(fusion) / CARD_FILE))
@@ -71,7 +68,7 @@ class ServingModels:
             raise EchoFedError(
                 Code.MODEL_UNKNOWN,
                 f"nothing that serves is called {alias[:80]!r}",
-                f"ask for {SERVING}, an expert of its card, or a segmenter by its alias",
+                f"ask for {SERVING}, an expert of its card, or another model by its alias",
             )
         return found
 
@@ -99,30 +96,20 @@ def running_services(centre: Centre, names: Sequence[str], *, host: str) -> Iter
         EchoFedError: NAME_UNKNOWN, or CENTRE_UNREACHABLE where a port is taken.
     """
     settings, authority = centre.settings.services, centre.authority
-    metrics, shown = CallMetrics(), settings.metrics_port
-    store = RunningSegmenters(lambda: _segmenter_folders(centre), settings.worker)
-    metrics.watch_workers(store.statistics)
-    with (
-        running_metrics(metrics, port=shown) if shown else nullcontext(),
-        store.running() as segmenters,
-        running_server(
-            [
-                SERVICES[name](Host(centre.folder / "jobs", ServingModels(centre), segmenters))
-                for name in names
-            ],
-            Credentials(authority.ca_pem, authority.server_pem, authority.server_key),
-            address=f"{host}:{settings.port}",
-            limits=Limits(num_calls=settings.num_calls, num_per_caller=settings.num_per_caller),
-            revoked_keys=lambda: revoked_keys(authority),
-            watch=Watch(metrics=metrics),
-        ) as port,
-    ):
+    house = House(
+        centre.folder / "jobs",
+        Credentials(authority.ca_pem, authority.server_pem, authority.server_key),
+        RunningModels(lambda: _model_folders(centre), settings.worker),
+        ServingModels(centre),
+        revoked_keys=lambda: revoked_keys(authority),
+    )
+    with running_house(house, settings, names, listen=host) as port:
         yield port
 
 
-def _segmenter_folders(centre: Centre) -> dict[str, Path]:
+def _model_folders(centre: Centre) -> dict[str, Path]:
     return {
-        alias: centre.segmenter_folder(one.segmenter)
-        for one in served_segmenters(centre.ledger).values()
+        alias: centre.model_folder(one.kind, one.model)
+        for one in served_models(centre.ledger).values()
         for alias in one.aliases
     }

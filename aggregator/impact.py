@@ -8,7 +8,7 @@ from typing import Any
 from aggregator.centre import Centre
 from aggregator.feature_bank import dataset_name
 from aggregator.schema import Fusion
-from aggregator.serving import served_segmenters, serving_fusion
+from aggregator.serving import served_models, serving_fusion
 from shared.echo.expert import load_fusion
 from shared.echo.schema import from_document, to_document
 from shared.echo.statistics import STATISTICS
@@ -171,7 +171,7 @@ def _expect_known(centre: Centre, dataset: str) -> None:
     known |= {
         f"{row.site}/{name}" for row in centre.state.experts() for name in row.card["datasets"]
     }
-    known |= {name for one in served_segmenters(centre.ledger).values() for name in one.datasets}
+    known |= {name for one in served_models(centre.ledger).values() for name in one.datasets}
     if dataset in known:
         return
     near = difflib.get_close_matches(dataset, known, n=1)

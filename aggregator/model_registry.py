@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from shared.echo.expert import CARD_FILE, FusionCard, load_fusion, save_checkpoint
+from shared.echo.model_card import ModelCard, ModelKind
 from shared.echo.schema import to_document
-from shared.echo.segmenter import SegmenterCard
 from shared.errors import Code, EchoFedError
 from shared.files import write_json
 
@@ -79,7 +79,7 @@ class ModelRegistry:
             card: its card; settings become parameters of the run.
             weights: safetensors that match the card.
             metrics: figures by name, beside those of the card.
-            origin: ``phantom`` or ``real``: on what rows the figures were taken.
+            origin: on what rows it was trained and the figures were taken.
         """
         client = self._client()
         version = next((one.version for one in self.versions() if one.fusion == card.id), None)
@@ -105,29 +105,30 @@ class ModelRegistry:
         client.set_registered_model_alias(self._name, "candidate", version)
         return version
 
-    def log_segmenter(self, card: SegmenterCard) -> None:
-        """Log a segmenter's card, settings and figures; one that is logged already stays.
+    def log_model(self, card: ModelCard) -> None:
+        """Log the card, settings and figures of a segmenter or a synthesizer; once only.
 
         Its weights lie in the centre's folder alone, and which alias stands for it says the ledger.
         """
-        if self._runs("segmenter", card.id):
+        if self._runs(card.kind, card.id):
             return
         tags = {
-            "segmenter": card.id,
-            "answers": card.answers,
+            card.kind: card.id,
             "parent": card.parent,
             "origin": card.origin,
             "site": card.site,
             "settings_hash": card.settings_hash,
         }
+        if card.kind == "segmenter":
+            tags["answers"] = card.answers
         with tempfile.TemporaryDirectory() as folder:
             write_json(Path(folder) / CARD_FILE, to_document(card))
             self._log_run(card, tags, card.metrics, Path(folder))
 
-    def remove_segmenters(self, segmenters: Collection[str]) -> None:
-        """Delete the runs of these segmenters with all figures; what is gone is passed over."""
-        for segmenter in sorted(segmenters):
-            for run in self._runs("segmenter", segmenter):
+    def remove_models(self, kind: ModelKind, models: Collection[str]) -> None:
+        """Delete the runs of models of a kind with all figures; what is gone is passed over."""
+        for model in sorted(models):
+            for run in self._runs(kind, model):
                 self._erase_run(run.info)
 
     def promote(self, version: str, *, actor: str, reason: str, now: datetime) -> Promotion:
@@ -247,7 +248,7 @@ class ModelRegistry:
 
     def _log_run(
         self,
-        card: FusionCard | SegmenterCard,
+        card: FusionCard | ModelCard,
         tags: Mapping[str, str],
         metrics: Mapping[str, float],
         files: Path,

@@ -1,8 +1,9 @@
 """What the ledger says about promotions and withdrawals: what serves, and what served before."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from shared.echo.model_card import KINDS, ModelKind
 from shared.ledger import Ledger, LedgerEntry
 
 PROMOTED = "fusion.promoted"
@@ -11,21 +12,25 @@ WITHDRAWAL_BEGUN = "withdrawal.begun"
 WITHDRAWN = "dataset.withdrawn"
 """The certificate of a withdrawal."""
 REFUSED = "fusion.refused"
-SEGMENTER_REGISTERED = "segmenter.registered"
-SEGMENTER_PROMOTED = "segmenter.promoted"
+MODEL_REGISTERED: Mapping[ModelKind, str] = {kind: f"{kind}.registered" for kind in KINDS}
+MODEL_PROMOTED: Mapping[ModelKind, str] = {kind: f"{kind}.promoted" for kind in KINDS}
 
 
 @dataclass(frozen=True, slots=True)
-class ServedSegmenter:
-    """A registered segmenter of which no dataset was withdrawn.
+class ServedModel:
+    """A registered segmenter or synthesizer of which no dataset was withdrawn.
 
     Args:
+        kind: of its card.
+        model: its id.
+        answers: of a segmenter, masks or contours; empty for others.
         datasets: ``site/dataset`` of each that it was trained on.
-        parent: id of the segmenter that it started from, or empty.
+        parent: id of the model that it started from, or empty.
         aliases: what stands for it now.
     """
 
-    segmenter: str
+    kind: ModelKind
+    model: str
     sha256: str
     site: str
     origin: str
@@ -69,60 +74,67 @@ def serving_fusion(ledger: Ledger) -> str | None:
     return served[-1] if served else None
 
 
-def served_segmenters(ledger: Ledger) -> dict[str, ServedSegmenter]:
-    """The registered segmenters by id, the first one first; see ``ServedSegmenter``.
+def served_models(ledger: Ledger) -> dict[str, ServedModel]:
+    """The registered segmenters and synthesizers by id, the first one first; see ``ServedModel``.
 
-    Where a dataset is withdrawn, its segmenters and those that started from them are gone, and
-    their aliases stand for nothing until a person decides.
+    Where a dataset is withdrawn, its models and those that started from them are gone, and their
+    aliases stand for nothing until a person decides.
     """
-    known, aliases, _ = _segmenters(ledger)
+    known, aliases, _ = _models(ledger)
     return {
-        name: ServedSegmenter(
-            segmenter=name,
-            sha256=entry.body["sha256"],
-            site=entry.body["site"],
-            origin=entry.body["origin"],
-            answers=entry.body["answers"],
-            datasets=tuple(entry.body["datasets"]),
-            parent=entry.body["parent"],
-            registered=entry.time,
-            aliases=tuple(sorted(alias for alias, stood in aliases.items() if stood == name)),
+        name: replace(
+            one, aliases=tuple(sorted(alias for alias, stood in aliases.items() if stood == name))
         )
-        for name, entry in known.items()
+        for name, one in known.items()
     }
 
 
-def withdrawn_segmenters(ledger: Ledger) -> dict[str, dict[str, str]]:
-    """What went with each withdrawn dataset (``site/dataset``): id -> hash of the weights."""
-    return _segmenters(ledger)[2]
+def withdrawn_models(ledger: Ledger) -> dict[str, tuple[ServedModel, ...]]:
+    """What went with each withdrawn dataset (``site/dataset``)."""
+    return _models(ledger)[2]
 
 
-def _segmenters(
+def _models(
     ledger: Ledger,
-) -> tuple[dict[str, LedgerEntry], dict[str, str], dict[str, dict[str, str]]]:
-    """Entries of those registered, what the aliases stand for, and what went with which dataset."""
-    known: dict[str, LedgerEntry] = {}
+) -> tuple[dict[str, ServedModel], dict[str, str], dict[str, tuple[ServedModel, ...]]]:
+    """Those registered, what the aliases stand for, and what went with which dataset."""
+    known: dict[str, ServedModel] = {}
     aliases: dict[str, str] = {}
-    went: dict[str, dict[str, str]] = {}
+    went: dict[str, tuple[ServedModel, ...]] = {}
     for entry in ledger.entries():
         body = entry.body
-        if entry.kind == SEGMENTER_REGISTERED:
-            known[body["segmenter"]] = entry
-        elif entry.kind == SEGMENTER_PROMOTED:
-            aliases[body["alias"]] = body["segmenter"]
-        elif entry.kind == WITHDRAWAL_BEGUN:
+        for kind in KINDS:
+            if entry.kind == MODEL_REGISTERED[kind]:
+                known[body[kind]] = _model(entry, kind)
+            elif entry.kind == MODEL_PROMOTED[kind]:
+                aliases[body["alias"]] = body[kind]
+        if entry.kind == WITHDRAWAL_BEGUN:
             gone = _going(known, str(body["dataset"]))
-            went[body["dataset"]] = {name: str(known.pop(name).body["sha256"]) for name in gone}
+            went[body["dataset"]] = tuple(known.pop(name) for name in sorted(gone))
             aliases = {alias: name for alias, name in aliases.items() if name not in gone}
     return known, aliases, went
 
 
-def _going(known: Mapping[str, LedgerEntry], dataset: str) -> set[str]:
+def _model(entry: LedgerEntry, kind: ModelKind) -> ServedModel:
+    body = entry.body
+    return ServedModel(
+        kind=kind,
+        model=body[kind],
+        sha256=body["sha256"],
+        site=body["site"],
+        origin=body["origin"],
+        answers=body.get("answers", ""),
+        datasets=tuple(body["datasets"]),
+        parent=body["parent"],
+        registered=entry.time,
+        aliases=(),
+    )
+
+
+def _going(known: Mapping[str, ServedModel], dataset: str) -> set[str]:
     """Those trained on the dataset, and by lineage those that started from one that goes."""
-    gone = {name for name, one in known.items() if dataset in one.body["datasets"]}
-    while found := {
-        name for name, one in known.items() if one.body["parent"] in gone and name not in gone
-    }:
+    gone = {name for name, one in known.items() if dataset in one.datasets}
+    while found := {name for name, one in known.items() if one.parent in gone and name not in gone}:
         gone |= found
     return gone
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from shared.echo.expert import FusionVariant
-from shared.rpc.settings import WorkerSettings
+from shared.rpc.settings import ServerSettings
 from shared.settings import Settings
 
 Positive = Annotated[int, Field(gt=0)]
@@ -105,20 +105,6 @@ class FederationSettings(Settings):
     """How long a round waits for the sites."""
 
 
-class ServicesSettings(Settings):
-    """Shared services over gRPC."""
-
-    port: Annotated[int, Field(ge=0, le=65535)] = 8445
-    """Port of the services, with mutual TLS; 0 takes a free one."""
-    num_calls: Positive = 8
-    """Calls under way at once; who comes on top is told to try again."""
-    num_per_caller: Positive = 4
-    """Calls of one caller under way at once."""
-    metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
-    """Loopback port on which Prometheus finds counts of the calls; 0 shows none."""
-    worker: WorkerSettings = WorkerSettings()
-
-
 class StoreSettings(Settings):
     """Where state is kept."""
 
@@ -134,7 +120,7 @@ class AggregatorSettings(Settings):
     folder: Path = Path(".")
     """Where the centre keeps its state; relative to the settings file."""
     federation: FederationSettings = FederationSettings()
-    services: ServicesSettings = ServicesSettings()
+    services: ServerSettings = ServerSettings()
     store: StoreSettings = StoreSettings()
     fusion: FusionSettings = FusionSettings()
     segmenter: AveragingSettings = AveragingSettings()

@@ -22,12 +22,13 @@ from aggregator.schema import Fusion, Withdrawal
 from aggregator.serving import (
     WITHDRAWAL_BEGUN,
     WITHDRAWN,
-    served_segmenters,
+    served_models,
     serving_fusion,
-    withdrawn_segmenters,
+    withdrawn_models,
 )
 from aggregator.state import iso
 from shared.echo.expert import load_fusion
+from shared.echo.model_card import KINDS, kind_folder
 from shared.errors import Code, EchoFedError
 from shared.ledger import LedgerEntry
 
@@ -103,10 +104,11 @@ def _begin(centre: Centre, impact: Impact, *, actor: str, now: datetime) -> None
 def _purge(centre: Centre, impact: Impact) -> None:
     """Delete exports, checkpoints and registered versions; what is gone already is passed over."""
     centre.bank.remove({one.sha256 for one in impact.exports})
+    served = served_models(centre.ledger).values()
     rows = {
         "experts": {row.id for row in centre.state.experts()},
         "fusions": {row.id for row in centre.state.fusions()},
-        "segmenters": set(served_segmenters(centre.ledger)),
+        **{kind_folder(kind): {one.model for one in served if one.kind == kind} for kind in KINDS},
     }
     for kind, named in rows.items():
         # also what a run that died stored without a row: nobody can say what is in it
@@ -116,8 +118,8 @@ def _purge(centre: Centre, impact: Impact) -> None:
     if any(one.version for one in impact.fusions):
         registry_of(centre).remove({one.fusion for one in impact.fusions})
     drop_runs_of(centre, impact.dataset)
-    if segmenters := withdrawn_segmenters(centre.ledger).get(impact.dataset):
-        registry_of(centre).remove_segmenters(segmenters)
+    for one in withdrawn_models(centre.ledger).get(impact.dataset, ()):
+        registry_of(centre).remove_models(one.kind, (one.model,))
 
 
 def _fuse_again(
@@ -153,7 +155,7 @@ def _certify(centre: Centre, impact: Impact, again: Again, *, actor: str) -> Led
         "purged_experts": {one.expert: one.sha256 for one in impact.experts},
         "purged_exports": sorted(one.sha256 for one in impact.exports),
         "purged_fusions": {one.fusion: one.sha256 for one in impact.fusions},
-        "purged_segmenters": withdrawn_segmenters(centre.ledger).get(impact.dataset, {}),
+        **_purged_models(centre, impact.dataset),
         "purged_evaluations": impact.evaluations,
         "remaining_exports": sorted(
             [
@@ -172,6 +174,15 @@ def _certify(centre: Centre, impact: Impact, again: Again, *, actor: str) -> Led
         },
     }
     return centre.ledger.append(WITHDRAWN, body, actor=actor)
+
+
+def _purged_models(centre: Centre, dataset: str) -> dict[str, dict[str, str]]:
+    """``purged_segmenters`` and so on: id -> hash of the weights."""
+    gone = withdrawn_models(centre.ledger).get(dataset, ())
+    return {
+        f"purged_{kind_folder(kind)}": {one.model: one.sha256 for one in gone if one.kind == kind}
+        for kind in KINDS
+    }
 
 
 def _inexact(impact: Impact) -> list[str]:

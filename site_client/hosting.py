@@ -5,7 +5,7 @@ site without a centre needs none.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,14 +18,10 @@ from shared.rpc.authority import (
     ensure_server_certificate,
 )
 from shared.rpc.channel import DEADLINE_S, Channel, open_channel
-from shared.rpc.gate import Limits
-from shared.rpc.metrics import CallMetrics, running_metrics
 from shared.rpc.peer import Credentials
-from shared.rpc.server import Watch, running_server
-from shared.services import SERVICES
-from shared.services.host import Host
-from shared.services.segmenters import RunningSegmenters
-from site_client.segmenters import load_trusted
+from shared.services.house import House, running_house
+from shared.services.running import RunningModels
+from site_client.models import load_trusted_folder
 from site_client.settings import ServicesSettings
 from site_client.store import SiteStore
 
@@ -66,14 +62,12 @@ def ensure_hospital(
     ensure_caller_certificate(hospital.authority, hospital.own, site, role="site", now=now)
 
 
-def running_segmenters(
-    store: SiteStore, settings: ServicesSettings, *, site: str
-) -> RunningSegmenters:
-    """The site's segmenters by alias and by id; what it neither trained nor trusts is refused."""
-    return RunningSegmenters(
+def trusted_models(store: SiteStore, settings: ServicesSettings, *, site: str) -> RunningModels:
+    """The site's models by alias and by id; what it neither trained nor trusts is refused."""
+    return RunningModels(
         lambda: _folders(store),
         settings.worker,
-        load=lambda folder: load_trusted(store, folder.name, site=site),
+        load=lambda folder: load_trusted_folder(store, folder, site=site),
     )
 
 
@@ -96,22 +90,13 @@ def running_services(
         EchoFedError: NAME_UNKNOWN, or CENTRE_UNREACHABLE where a port is taken.
     """
     authority = hospital_of(store).authority
+    house = House(
+        store.root / "jobs",
+        Credentials(authority.ca_pem, authority.server_pem, authority.server_key),
+        trusted_models(store, settings, site=site),
+    )
     listen = settings.host if settings.host in LOOPBACK else "0.0.0.0"
-    metrics, shown = CallMetrics(), settings.metrics_port
-    running = running_segmenters(store, settings, site=site)
-    metrics.watch_workers(running.statistics)
-    with (
-        running_metrics(metrics, port=shown) if shown else nullcontext(),
-        running.running() as segmenters,
-        running_server(
-            [SERVICES[name](Host(store.root / "jobs", segmenters=segmenters)) for name in names],
-            Credentials(authority.ca_pem, authority.server_pem, authority.server_key),
-            address=f"{listen}:{settings.port}",
-            limits=Limits(num_calls=settings.num_calls, num_per_caller=settings.num_per_caller),
-            revoked_keys=lambda: (),
-            watch=Watch(metrics=metrics),
-        ) as port,
-    ):
+    with running_house(house, settings, names, listen=listen) as port:
         yield port
 
 
@@ -135,6 +120,6 @@ def open_own_services(
 
 
 def _folders(store: SiteStore) -> dict[str, Path]:
-    known = {name: store.segmenter_folder(name) for name in store.segmenters()}
+    known = store.models()
     aliases = store.aliases().items()
     return known | {alias: known[name] for alias, name in aliases if name in known}

@@ -17,6 +17,7 @@ Artefact = Literal[
     "logits",
     "expert_weights",
     "segmenter_weights",
+    "synthesizer_weights",
     "masks",
     "prediction_records",
 ]

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from shared.rpc.settings import WorkerSettings
+from shared.rpc.settings import ServerSettings
 from shared.settings import Settings
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -302,20 +302,15 @@ class ExtractSettings(Settings):
     """Threads of the numeric library."""
 
 
-class ServicesSettings(Settings):
+class ServicesSettings(ServerSettings):
     """Services that this site hosts for machines of the hospital."""
 
     host: str = "127.0.0.1"
     """Name or address at which they are reached; loopback for this machine only."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8446
     """Their port, with mutual TLS; 0 takes a free one."""
-    num_calls: Positive = 8
-    """Calls under way at once; who comes on top is told to try again."""
     num_per_caller: Positive = 8
     """Calls of one caller under way at once; the site's own commands are one caller."""
-    metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
-    """Loopback port on which Prometheus finds counts of the calls; 0 shows none."""
-    worker: WorkerSettings = WorkerSettings()
 
 
 class CentreSettings(Settings):

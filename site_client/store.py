@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from shared.echo.expert import CARD_FILE, WEIGHTS_FILE, ExpertCard, read_expert_card
 from shared.echo.manifest import ClipRecord, DatasetManifest, load_manifest, save_manifest
+from shared.echo.model_card import KINDS, ModelKind, kind_folder
 from shared.errors import Code, EchoFedError
 from shared.files import read_json, sha256_hex, write_bytes, write_json
 from site_client.clip_file import (
@@ -129,6 +130,10 @@ class SiteStore:
         path = self.dataset_folder(dataset) / record.file
         return path.is_file() and file_sha256(path) == record.sha256
 
+    def preview_path(self, dataset: str) -> Path:
+        """The sheet of a synthetic dataset's first images; goes when a clip of it goes."""
+        return self.dataset_folder(dataset) / "preview.png"
+
     def journal(self, dataset: str) -> Journal:
         """What became of the files that were ingested into a dataset."""
         return Journal(self.dataset_folder(dataset) / "journal.jsonl")
@@ -221,7 +226,7 @@ class SiteStore:
         return _complete(self.root / "segmenters", CARD_FILE)
 
     def segmenter_folder(self, segmenter: str) -> Path:
-        return self.root / "segmenters" / segmenter
+        return self.model_folder("segmenter", segmenter)
 
     def require_segmenter(self, segmenter: str) -> Path:
         """The folder of a segmenter that is here.
@@ -242,7 +247,7 @@ class SiteStore:
         return _complete(self.root / "synthesizers", CARD_FILE)
 
     def synthesizer_folder(self, synthesizer: str) -> Path:
-        return self.root / "synthesizers" / synthesizer
+        return self.model_folder("synthesizer", synthesizer)
 
     def require_synthesizer(self, synthesizer: str) -> Path:
         """The folder of a synthesizer that is here.
@@ -257,6 +262,18 @@ class SiteStore:
     def remove_synthesizer(self, synthesizer: str) -> None:
         """Delete a synthesizer that is here; its aliases stand for nothing from now on."""
         self._remove_model(self.require_synthesizer(synthesizer))
+
+    def model_folder(self, kind: ModelKind, model: str) -> Path:
+        """Where card and weights of a segmenter or a synthesizer lie."""
+        return self.root / kind_folder(kind) / model
+
+    def models(self) -> dict[str, Path]:
+        """Folders of the segmenters and synthesizers here, by id."""
+        return {
+            name: self.model_folder(kind, name)
+            for kind in KINDS
+            for name in _complete(self.root / kind_folder(kind), CARD_FILE)
+        }
 
     def aliases(self) -> dict[str, str]:
         """What each alias stands for here: the id of a segmenter or a synthesizer."""
@@ -274,9 +291,9 @@ class SiteStore:
             EchoFedError: CONFIG_INVALID for what is no name, MODEL_UNKNOWN with the nearest.
         """
         require_name(alias)
-        known = (*self.segmenters(), *self.synthesizers())
+        known = self.models()
         if model not in known:
-            raise _unknown(Code.MODEL_UNKNOWN, "model", model, known)
+            raise _unknown(Code.MODEL_UNKNOWN, "model", model, list(known))
         write_json(self.root / ALIASES_FILE, self.aliases() | {alias: model})
 
     def _remove_model(self, folder: Path) -> None:

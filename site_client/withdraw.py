@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from shared.echo.expert import CARD_FILE, ExpertCard, read_fusion_card
-from shared.echo.segmenter import SegmenterCard, read_segmenter_card
+from shared.echo.model_card import ModelCard, read_model_card
 from shared.errors import Code, EchoFedError
 from shared.files import read_json
 from shared.ledger import Ledger
@@ -22,7 +22,7 @@ from site_client.rounds.exports import prune_exports, stale_exports
 from site_client.store import SiteStore
 
 log = logging.getLogger(__name__)
-C = TypeVar("C", ExpertCard, SegmenterCard)
+C = TypeVar("C", ExpertCard, ModelCard)
 WITHDRAWN = "dataset.withdrawn"
 _HASHES = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{8})+")  # an export's id ends so: content, experts
 
@@ -38,6 +38,7 @@ class Withdrawn:
         num_exports: kept exports that were deleted.
         was_serving: the fusion that predictions used, if it went; else empty.
         segmenters: this site's segmenters that were trained on it or started from such a one.
+        synthesizers: likewise.
     """
 
     dataset: str
@@ -47,6 +48,7 @@ class Withdrawn:
     num_exports: int
     was_serving: str
     segmenters: tuple[str, ...] = ()
+    synthesizers: tuple[str, ...] = ()
 
     def document(self) -> dict[str, object]:
         """Names and counts, for a person and the ledger."""
@@ -58,6 +60,7 @@ class Withdrawn:
             "exports": self.num_exports,
             "was_serving": self.was_serving,
             "segmenters": list(self.segmenters),
+            "synthesizers": list(self.synthesizers),
         }
 
 
@@ -77,12 +80,12 @@ def withdraw(store: SiteStore, policy: Path, dataset: str, *, site: str, today: 
     if dataset not in load_policy(policy).datasets:
         store.manifest(dataset)  # refuses what is unknown in either place
     cards = _affected(store.expert_cards(), dataset, site)
-    segmenters = _affected(_segmenter_cards(store), dataset, site)
+    models = _affected(_model_cards(store), dataset, site)
     weights = {card.weights_sha256 for card in cards}
     fusions = _fusions(store, f"{site}-{dataset}-", {card.id for card in cards})
     staying = {store.manifest(name).content_hash() for name in store.datasets() if name != dataset}
     stale = stale_exports(store, staying, experts=weights)
-    if not (cards or fusions or stale or segmenters):
+    if not (cards or fusions or stale or models):
         _expect_not_done(store, policy, dataset)
     serving = store.serving_fusion() or ""
     done = Withdrawn(
@@ -92,7 +95,8 @@ def withdraw(store: SiteStore, policy: Path, dataset: str, *, site: str, today: 
         fusions=fusions,
         num_exports=len(stale),
         was_serving=serving if serving in fusions else "",
-        segmenters=tuple(card.id for card in segmenters),
+        segmenters=tuple(card.id for card in models if card.kind == "segmenter"),
+        synthesizers=tuple(card.id for card in models if card.kind == "synthesizer"),
     )
     Ledger(store.ledger_path).append(WITHDRAWN, done.document(), actor=site)
     _delete(store, done, staying, weights)
@@ -124,17 +128,18 @@ def _delete(
         store.remove_expert(expert)
     for segmenter in done.segmenters:
         store.remove_segmenter(segmenter)
+    for synthesizer in done.synthesizers:
+        store.remove_synthesizer(synthesizer)
 
 
-def _segmenter_cards(store: SiteStore) -> list[SegmenterCard]:
-    """Cards of the segmenters here; a damaged one is passed over."""
+def _model_cards(store: SiteStore) -> list[ModelCard]:
+    """Cards of the segmenters and synthesizers here; a damaged one is passed over."""
     cards = []
-    for name in store.segmenters():
+    for name, folder in store.models().items():
         try:
-            document = read_json(store.segmenter_folder(name) / CARD_FILE)
-            cards.append(read_segmenter_card(document))
+            cards.append(read_model_card(read_json(folder / CARD_FILE)))
         except EchoFedError as error:
-            log.warning("segmenter %s is not looked at: %s", name, error)
+            log.warning("model %s is not looked at: %s", name, error)
     return cards
 
 

@@ -38,8 +38,8 @@ def average(
     as_json: JsonOption = False,
 ) -> None:
     """Train a segmenter at the sites by Flower's FedAvg and register it; a cut-off run goes on."""
+    from aggregator.admission import register_model
     from aggregator.operator import start_averaging
-    from aggregator.segmenters import register_segmenter
     from shared.models import SEGMENTERS
 
     centre = open_for_command(config, overrides)
@@ -61,7 +61,7 @@ def average(
             num_rounds=rounds,
             watch=watch,
         )
-    done = register_segmenter(
+    done = register_model(
         centre,
         Path(outcome["folder"]),
         alias=alias or f"averaged-{answers}",

@@ -1,4 +1,4 @@
-"""``echofed-aggregator register``: a site's segmenter becomes one that sites may fetch."""
+"""``echofed-aggregator register``: what a site trained becomes a model that sites may fetch."""
 
 from pathlib import Path
 from typing import Annotated
@@ -19,10 +19,17 @@ from shared.console import emit
 
 def register(
     card: Annotated[
-        Path, typer.Argument(help="A segmenter's card.json with its weights beside it, or folder.")
+        Path,
+        typer.Argument(
+            help="A segmenter's or synthesizer's card.json with its weights beside it, or folder."
+        ),
     ],
     alias: Annotated[
-        str, typer.Option(help="What it serves as; segmentation-masks or -contours by default.")
+        str,
+        typer.Option(
+            help="What it serves as; segmentation-masks, segmentation-contours or synthesis "
+            "by default."
+        ),
     ] = "",
     reason: Annotated[
         str, typer.Option(help="Why; stands in the ledger. Needed where another one serves.")
@@ -32,22 +39,20 @@ def register(
     overrides: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check a segmenter, keep it and let its alias stand for it; the one before is kept."""
-    from aggregator.segmenters import register_segmenter
+    """Check a model, keep it and let its alias stand for it; the one before is kept."""
+    from aggregator.admission import register_model
 
     centre = open_for_command(config, overrides)
-    done = register_segmenter(
-        centre, card, alias=alias, actor=actor_or_account(actor), reason=reason
-    )
+    done = register_model(centre, card, alias=alias, actor=actor_or_account(actor), reason=reason)
     document = {
-        "segmenter": done.card.id,
+        done.card.kind: done.card.id,
         "alias": done.alias,
         "before": done.before or None,
         "registered": done.is_new,
         "moved": done.is_moved,
         "site": done.card.site,
         "origin": done.card.origin,
-        "answers": done.card.answers,
+        **({"answers": done.card.answers} if done.card.kind == "segmenter" else {}),
         "structures": list(done.card.structures),
         "views": list(done.card.views),
         "metrics": done.card.metrics,

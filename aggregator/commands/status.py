@@ -11,8 +11,9 @@ from aggregator.commands.options import (
     SetOption,
     open_for_command,
 )
-from aggregator.serving import served_segmenters, serving_fusion
+from aggregator.serving import served_models, serving_fusion
 from shared.console import emit, table
+from shared.echo.model_card import KINDS, ModelKind, kind_folder
 
 
 def status(
@@ -36,7 +37,7 @@ def status(
             {"fusion": row.id, "trained": row.trained, "model_version": row.model_version}
             for row in centre.state.fusions()
         ],
-        "segmenters": _segmenters(centre),
+        **{kind_folder(kind): _models(centre, kind) for kind in KINDS},
         "increments": [
             {
                 "increment": row.id,
@@ -59,7 +60,7 @@ def status(
         for row in document["datasets"]
         if not row["fused_in"] and not row["withdrawn"]
     ]
-    kinds = ("sites", "callers", "datasets", "experts", "fusions", "segmenters")
+    kinds = ("sites", "callers", "datasets", "experts", "fusions", *map(kind_folder, KINDS))
     tables = [table("centre", ("what", "value"), _facts(document))]
     tables += [
         table(kind, tuple(document[kind][0]), [_cells(row) for row in document[kind]])
@@ -95,17 +96,18 @@ def _callers(centre: Centre) -> list[dict[str, str]]:
     ]
 
 
-def _segmenters(centre: Centre) -> list[dict[str, Any]]:
+def _models(centre: Centre, kind: ModelKind) -> list[dict[str, Any]]:
     return [
         {
-            "segmenter": one.segmenter,
+            kind: one.model,
             "site": one.site,
             "origin": one.origin,
-            "answers": one.answers,
+            **({"answers": one.answers} if one.answers else {}),
             "aliases": list(one.aliases),
             "registered": one.registered,
         }
-        for one in served_segmenters(centre.ledger).values()
+        for one in served_models(centre.ledger).values()
+        if one.kind == kind
     ]
 
 

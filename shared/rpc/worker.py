@@ -18,6 +18,7 @@ from shared.rpc.process import Arrays, ForwardFailed, ModelProcess, ProcessLost
 
 log = logging.getLogger(__name__)
 _LOOK_S = 0.1  # between two looks at whether a caller still waits and an idle process still lives
+_MAX_WAITING = 64  # requests that may wait at once
 _STUCK_S = 30.0  # beyond the last deadline of its batch a process is taken for dead
 
 
@@ -55,7 +56,7 @@ class Worker:
         latency_s: float,
         max_batch: int,
         threads: int,
-        max_waiting: int = 64,
+        longest_batch_s: float | None = None,
     ) -> None:
         """Build the model.
 
@@ -65,7 +66,8 @@ class Worker:
             latency_s: how long a request may wait for company while the process is idle.
             max_batch: rows of one batch; a longer request is computed in pieces.
             threads: that the process may compute with.
-            max_waiting: requests that may wait at once.
+            longest_batch_s: after which the process is taken for dead; by default half a minute
+                beyond the last deadline of the batch, which suits rows of milliseconds.
 
         Raises:
             EchoFedError: what the function refuses the argument by; WORKER_LOST where the process
@@ -74,12 +76,13 @@ class Worker:
         """
         self._build, self._threads = build, threads
         self._latency_s, self._max_batch = latency_s, max_batch
+        self._longest_batch_s = longest_batch_s
         self._argument = argument
         self._process: ModelProcess | None = self._start(argument)
         self._next: ModelProcess | None = None
         self._retired: ModelProcess | None = None
         self._next_argument = ""
-        self._queue = Queue(max_waiting)
+        self._queue = Queue(_MAX_WAITING)
         self._done = Statistics()
         self._is_closing = self._is_closed = False
         self._changed = threading.Condition()
@@ -215,7 +218,10 @@ class Worker:
     def _compute(self, process: ModelProcess, pieces: list[Piece]) -> None:
         for piece in pieces:
             piece.request.begun_s = piece.request.begun_s or time.monotonic()
-        longest_s = max(piece.request.call.time_remaining() or 0.0 for piece in pieces) + _STUCK_S
+        longest_s = self._longest_batch_s
+        if longest_s is None:
+            left_s = max(piece.request.call.time_remaining() or 0.0 for piece in pieces)
+            longest_s = left_s + _STUCK_S
         columns = zip(*(piece.arrays for piece in pieces), strict=True)
         try:
             parts = _parted(process.compute(columns, longest_s=longest_s), pieces)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from shared.console import emit, progress, table
+from shared.echo.model_card import ModelCard, ModelKind, kind_folder, save_model
 from shared.errors import Code, EchoFedError
 from shared.log import set_up_log
 from site_client.commands.options import CONFIG_FILE, ConfigOption, JsonOption, choose_datasets
@@ -18,13 +19,17 @@ if TYPE_CHECKING:
 
 def export(
     out: Annotated[
-        Path, typer.Argument(help="Folder to write to: experts/, exports/ or segmenters/.")
+        Path,
+        typer.Argument(
+            help="Folder to write to: experts/, exports/, segmenters/ or synthesizers/."
+        ),
     ],
     experts: Annotated[
         Path | None,
         typer.Option(help="Folder of everybody's experts; without it this site's own are written."),
     ] = None,
     segmenter: Annotated[str, typer.Option(help="Id of a segmenter to write instead.")] = "",
+    synthesizer: Annotated[str, typer.Option(help="Id of a synthesizer to write instead.")] = "",
     dataset: Annotated[
         list[str] | None, typer.Option(help="Dataset to look at; repeatable. Default: the only.")
     ] = None,
@@ -34,13 +39,18 @@ def export(
     config: ConfigOption = Path(CONFIG_FILE),
     as_json: JsonOption = False,
 ) -> None:
-    """Let experts, features or a segmenter leave by hand: same policy, same record."""
+    """Let experts, features or one other model leave by hand: same policy, same record."""
     from site_client.rounds.desk import open_desk
 
     desk = open_desk(config, recipient=recipient)
     set_up_log(site=desk.site)
-    if segmenter:
-        done, refused = _segmenter(desk, segmenter, out / "segmenters")
+    if segmenter and synthesizer:
+        raise EchoFedError(
+            Code.CONFIG_INVALID, "one model leaves at a time", "name a segmenter or a synthesizer"
+        )
+    if segmenter or synthesizer:
+        kind: ModelKind = "segmenter" if segmenter else "synthesizer"
+        done, refused = _model(desk, kind, segmenter or synthesizer, out / kind_folder(kind))
     elif experts is None:
         done, refused = _own_experts(desk, out / "experts")
     else:
@@ -73,17 +83,20 @@ def _own_experts(desk: "Desk", folder: Path) -> tuple[dict[str, int], list[dict[
     return done, refused
 
 
-def _segmenter(
-    desk: "Desk", name: str, folder: Path
+def _model(
+    desk: "Desk", kind: ModelKind, name: str, folder: Path
 ) -> tuple[dict[str, int], list[dict[str, Any]]]:
-    from shared.echo.segmenter import save_segmenter
-    from site_client.rounds.segmenters import release_segmenter
+    from site_client.rounds.models import release_segmenter, release_synthesizer
 
+    card: ModelCard
     try:
-        card, weights = release_segmenter(desk, name)
+        if kind == "segmenter":
+            card, weights = release_segmenter(desk, name)
+        else:
+            card, weights = release_synthesizer(desk, name)
     except EchoFedError as error:
         return {}, [_refusal(name, error)]
-    save_segmenter(folder / card.id, card, weights)
+    save_model(folder / card.id, card, weights)
     return {card.id: len(weights)}, []
 
 

@@ -1,4 +1,4 @@
-"""``echofed-site fetch-model``: a segmenter of the centre comes to this site."""
+"""``echofed-site fetch-model``: a model of the centre comes to this site."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,18 +12,21 @@ from site_client.commands.options import CONFIG_FILE, ConfigOption, JsonOption, 
 
 def fetch_model(
     alias: Annotated[
-        str, typer.Argument(help="What the centre calls it, such as segmentation-masks; or its id.")
+        str,
+        typer.Argument(
+            help="What the centre calls it, such as segmentation-masks or synthesis; or its id."
+        ),
     ],
     config: ConfigOption = Path(CONFIG_FILE),
     overrides: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Fetch a segmenter, check signature and hash, and use it under its alias from now on."""
-    from site_client.segmenters import fetch_segmenter
+    """Fetch a model, check signature and hash, and use it under its alias from now on."""
+    from site_client.models import fetch_from_centre
 
     site = open_site(config, overrides)
     before = site.store.aliased(alias)
-    card = fetch_segmenter(
+    card = fetch_from_centre(
         site.store,
         site.settings.centre,
         alias,
@@ -32,11 +35,11 @@ def fetch_model(
     )
     document = {
         "alias": alias,
-        "segmenter": card.id,
+        card.kind: card.id,
         "before": before,
         "trained_at": card.site,
         "origin": card.origin,
-        "answers": card.answers,
+        **({"answers": card.answers} if card.kind == "segmenter" else {}),
         "views": list(card.views),
         "sha256": card.weights_sha256,
     }

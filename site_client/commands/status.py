@@ -5,8 +5,7 @@ from typing import Any
 
 from shared.console import emit, table
 from shared.echo.expert import CARD_FILE, read_expert_card
-from shared.echo.segmenter import read_segmenter_card
-from shared.echo.synthesizer import read_synthesizer_card
+from shared.echo.model_card import KINDS, ModelKind, kind_folder, read_model_card
 from shared.files import read_json
 from shared.ledger import Ledger
 from site_client.commands.options import CONFIG_FILE, ConfigOption, JsonOption, SetOption, open_site
@@ -29,8 +28,7 @@ def status(
         "federation": centre.federation if centre else None,
         "datasets": [_dataset(store, name) for name in store.datasets()],
         "experts": [_expert(store, name) for name in store.experts()],
-        "segmenters": [_segmenter(store, name) for name in store.segmenters()],
-        "synthesizers": [_synthesizer(store, name) for name in store.synthesizers()],
+        **{kind_folder(kind): _models(store, kind) for kind in KINDS},
         "fusions": list(store.fusions()),
         "serving": store.serving_fusion(),
         "waiting_for_review": len(waiting_clips(store)),
@@ -38,7 +36,7 @@ def status(
     }
     facts = ("site", "centre", "federation", "serving", "waiting_for_review", "ledger_entries")
     tables = [table("site", ("what", "value"), [(name, str(document[name])) for name in facts])]
-    for kind in ("datasets", "experts", "segmenters", "synthesizers"):
+    for kind in ("datasets", "experts", *map(kind_folder, KINDS)):
         rows = document[kind]
         if rows:
             tables.append(table(kind, tuple(rows[0]), [tuple(row.values()) for row in rows]))
@@ -70,27 +68,17 @@ def _expert(store: SiteStore, name: str) -> dict[str, Any]:
     }
 
 
-def _segmenter(store: SiteStore, name: str) -> dict[str, Any]:
-    card = read_segmenter_card(read_json(store.segmenter_folder(name) / CARD_FILE))
-    return {
-        "segmenter": name,
-        "site": card.site,
-        "origin": card.origin,
-        "answers": card.answers,
-        "aliases": _aliases(store, name),
-    }
-
-
-def _synthesizer(store: SiteStore, name: str) -> dict[str, Any]:
-    card = read_synthesizer_card(read_json(store.synthesizer_folder(name) / CARD_FILE))
-    return {
-        "synthesizer": name,
-        "site": card.site,
-        "origin": card.origin,
-        "size": card.image_size,
-        "aliases": _aliases(store, name),
-    }
-
-
-def _aliases(store: SiteStore, model: str) -> str:
-    return " ".join(alias for alias, named in store.aliases().items() if named == model)
+def _models(store: SiteStore, kind: ModelKind) -> list[dict[str, Any]]:
+    cards = [read_model_card(read_json(path / CARD_FILE)) for path in store.models().values()]
+    aliases = store.aliases().items()
+    return [
+        {
+            kind: card.id,
+            "site": card.site,
+            "origin": card.origin,
+            **({"answers": card.answers} if card.kind == "segmenter" else {}),
+            "aliases": " ".join(alias for alias, named in aliases if named == card.id),
+        }
+        for card in cards
+        if card.kind == kind
+    ]

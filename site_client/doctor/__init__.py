@@ -17,6 +17,6 @@ CHECKS: Registry[Check] = Registry(
         "policy": "site_client.doctor.consent:check",
         "ledger": "site_client.doctor.record:check",
         "datasets": "site_client.doctor.datasets:check",
-        "segmenters": "site_client.doctor.segmenters:check",
+        "models": "site_client.doctor.models:check",
     },
 )

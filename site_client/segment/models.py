@@ -6,7 +6,7 @@ from shared.errors import Code, EchoFedError
 from shared.segmentation.answer import Segmenters
 from shared.segmentation.segmenter import Segmenter, build_forward
 from shared.services.segmenters import PARTS
-from site_client.segmenters import load_trusted
+from site_client.models import load_trusted
 from site_client.store import SiteStore
 
 

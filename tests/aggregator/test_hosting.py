@@ -15,6 +15,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from aggregator.admission import register_model
 from aggregator.centre import Centre, open_centre
 from aggregator.cli import build_app
 from aggregator.enrolment import approve, invite, revoke
@@ -27,13 +28,18 @@ from shared.echo.expert import (
     read_fusion_card,
     save_checkpoint,
 )
+from shared.echo.model_name import ModelName
+from shared.echo.synthesizer import save_synthesizer
 from shared.errors import Code, EchoFedError
 from shared.files import sha256_hex
 from shared.rpc.authority import create_authority, ensure_server_certificate
 from shared.rpc.channel import Channel, open_channel
 from shared.rpc.peer import Credentials
 from shared.services.models import FetchedModel, fetch_model
+from shared.services.remote_synthesis import submit_synthesis, synthesize_remotely
+from shared.synthesis.order import Order, Variation
 from shared.testing.exports import GaussianWorld
+from shared.testing.synthesizers import untrained_synthesizer
 from site_client.federate import free_port
 from site_client.identity import Identity, accept_certificate, join
 
@@ -232,3 +238,31 @@ def test_the_command_serves_until_sigterm(config: Path, centre: Centre, site: Cr
     }
     assert fetched == [b"north"]
     assert any(line.startswith("echofed_sent_bytes_total") for line in counted)
+
+
+@pytest.mark.slow
+def test_a_registered_synthesizer_draws_for_sites_until_its_dataset_is_withdrawn(
+    centre: Centre, site: Credentials, tmp_path: Path
+) -> None:
+    card, weights = untrained_synthesizer(1)
+    save_synthesizer(tmp_path / card.id, card, weights)
+    register_model(centre, tmp_path / card.id, alias="", actor="ada", reason="")
+    order = Order("A4C", variation=Variation(2, seed=5))
+    with (
+        running_services(centre, ["synthesis"], host="127.0.0.1") as port,
+        open_channel(f"127.0.0.1:{port}", site, deadline_s=120.0) as channel,
+    ):
+        model, *drawings = synthesize_remotely(channel, order)
+        assert isinstance(model, ModelName)
+        assert (model.id, len(drawings)) == (card.id, 2)
+        centre.ledger.append(
+            WITHDRAWAL_BEGUN, {"dataset": "north/echo", "fusions": []}, actor="ada"
+        )
+        deadline, refused = time.monotonic() + 60.0, None
+        while refused is None and time.monotonic() < deadline:
+            time.sleep(0.3)
+            try:
+                submit_synthesis(channel, order)
+            except EchoFedError as error:
+                refused = error.code if error.code is not Code.SERVICE_BUSY else None
+    assert refused is Code.MODEL_UNKNOWN

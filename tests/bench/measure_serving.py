@@ -52,6 +52,7 @@ from shared.segmentation.segmenter import Forward, Segmenter, build_forward
 from shared.services import SERVICES
 from shared.services.host import Host
 from shared.services.remote_segmentation import segment_remotely
+from shared.services.running import RunningModels
 from shared.services.segmenters import PARTS, RunningSegmenters
 from shared.testing.segmenters import untrained_segmenter
 
@@ -201,9 +202,13 @@ def serve(wire: Connection, folder: Path, segmenter: Path, threads: int) -> None
     )
     settings = WorkerSettings(threads=threads)
     with (
-        RunningSegmenters(lambda: {PARTS[0]: segmenter}, settings).running() as store,
+        RunningModels(lambda: {PARTS[0]: segmenter}, settings).running() as running,
         running_server(
-            [SERVICES["segmentation"](Host(folder / "jobs", segmenters=store))],
+            [
+                SERVICES["segmentation"](
+                    Host(folder / "jobs", segmenters=RunningSegmenters(running))
+                )
+            ],
             shown,
             address="127.0.0.1:0",
             limits=Limits(num_calls=NUM_CLIENTS, num_per_caller=NUM_CLIENTS),

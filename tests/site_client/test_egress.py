@@ -1,5 +1,6 @@
 """The door: default deny, minimum counts, expiry; departures and refusals in the ledger."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -10,18 +11,23 @@ import pytest
 
 from shared.echo.features import FeatureExport, read_export
 from shared.echo.manifest import DatasetManifest
+from shared.echo.model_card import ModelCard
 from shared.echo.statistics import StatisticsExport, read_statistics
 from shared.errors import Code, EchoFedError
-from shared.files import sha256_hex
+from shared.files import arrays_from_bytes, arrays_to_bytes, sha256_hex
 from shared.ledger import Ledger
 from shared.testing.beating import beating_clip
 from shared.testing.segmenters import untrained_segmenter
+from shared.testing.synthesizers import untrained_synthesizer
 from site_client.condense import condense
 from site_client.egress import Egress
 from site_client.policy import DatasetPolicy, Policy, load_policy, save_policy
 
 DRAWN = DatasetPolicy(
     purposes=("segmentation",), recipients=("echofed",), artefacts=("segmenter_weights",)
+)
+PAINTED = DatasetPolicy(
+    purposes=("synthesis",), recipients=("echofed",), artefacts=("synthesizer_weights",)
 )
 CONSENT = DatasetPolicy(
     purposes=("fusion", "evaluation"), recipients=("echofed",), artefacts=("rows", "expert_weights")
@@ -269,14 +275,35 @@ def with_masks(manifest: DatasetManifest, num_patients: int) -> DatasetManifest:
     return replace(manifest, clips=tuple(clips))
 
 
-def test_a_segmenter_leaves_where_every_dataset_consents(
-    tmp_path: Path, manifest: DatasetManifest
+def release(
+    egress: Egress, card: ModelCard, weights: bytes, manifests: Sequence[DatasetManifest]
 ) -> None:
-    egress, ledger = door(tmp_path, DRAWN)
-    card, weights = untrained_segmenter(1, dataset="demo")
-    egress.release_segmenter(card, weights, [with_masks(manifest, 5)])
+    if card.kind == "segmenter":
+        egress.release_segmenter(card, weights, manifests)
+    else:
+        egress.release_synthesizer(card, weights, manifests)
+
+
+@pytest.fixture(params=["segmenter", "synthesizer"])
+def model(request: pytest.FixtureRequest) -> tuple[ModelCard, bytes]:
+    """A model of either kind of the dataset."""
+    make: Any = untrained_segmenter if request.param == "segmenter" else untrained_synthesizer
+    card, weights = make(1, dataset="demo")
+    return card, weights
+
+
+def consent_for(card: ModelCard) -> DatasetPolicy:
+    return DRAWN if card.kind == "segmenter" else PAINTED
+
+
+def test_a_model_leaves_where_every_dataset_consents(
+    tmp_path: Path, manifest: DatasetManifest, model: tuple[ModelCard, bytes]
+) -> None:
+    card, weights = model
+    egress, ledger = door(tmp_path, consent_for(card))
+    release(egress, card, weights, [with_masks(manifest, 5)])
     (entry,) = ledger.entries()
-    assert (entry.kind, entry.body["artefact"]) == ("egress.sent", "segmenter_weights")
+    assert (entry.kind, entry.body["artefact"]) == ("egress.sent", f"{card.kind}_weights")
     assert (entry.body["subject"], entry.body["sha256"]) == (card.id, card.weights_sha256)
 
 
@@ -287,35 +314,119 @@ def test_a_segmenter_leaves_where_every_dataset_consents(
         ({"purposes": ("fusion", "evaluation")}, 5, Code.EGRESS_DENIED),
         ({"recipients": ("elsewhere",)}, 5, Code.EGRESS_DENIED),
         ({"withdrawn": date(2026, 1, 1)}, 5, Code.DATASET_WITHDRAWN),
+        ({"expires": date(2026, 1, 1)}, 5, Code.POLICY_EXPIRED),
         ({}, 4, Code.TOO_FEW_PATIENTS),
         ({}, 0, Code.TOO_FEW_PATIENTS),
     ],
 )
-def test_a_segmenter_stays_otherwise(
-    tmp_path: Path, manifest: DatasetManifest, changes: Any, num_patients: int, code: Code
+def test_a_model_stays_otherwise(
+    tmp_path: Path,
+    manifest: DatasetManifest,
+    model: tuple[ModelCard, bytes],
+    changes: Any,
+    num_patients: int,
+    code: Code,
 ) -> None:
-    egress, ledger = door(tmp_path, DRAWN.model_copy(update=changes))
+    egress, ledger = door(tmp_path, consent_for(model[0]).model_copy(update=changes))
     with pytest.raises(EchoFedError) as caught:
-        egress.release_segmenter(
-            *untrained_segmenter(1, dataset="demo"), [with_masks(manifest, num_patients)]
-        )
+        release(egress, *model, [with_masks(manifest, num_patients)])
     (entry,) = ledger.entries()
     assert (caught.value.code, entry.kind) == (code, "egress.refused")
 
 
-def test_a_segmenter_of_a_dataset_that_is_gone_or_of_other_weights_stays(
+def test_consent_to_segmentation_is_none_to_synthesis(
     tmp_path: Path, manifest: DatasetManifest
 ) -> None:
     egress, _ = door(tmp_path, DRAWN)
-    card, weights = untrained_segmenter(1, dataset="demo")
+    with pytest.raises(EchoFedError) as caught:
+        release(egress, *untrained_synthesizer(1, dataset="demo"), [with_masks(manifest, 5)])
+    assert caught.value.code is Code.EGRESS_DENIED
+
+
+def test_a_model_of_a_dataset_that_is_gone_or_of_other_weights_stays(
+    tmp_path: Path, manifest: DatasetManifest, model: tuple[ModelCard, bytes]
+) -> None:
+    card, weights = model
+    egress, _ = door(tmp_path, consent_for(card))
     drawn = with_masks(manifest, 5)
     for manifests, data, code in (
         ([], weights, Code.EGRESS_DENIED),
         ([drawn], weights + b"0", Code.CHECKPOINT_CORRUPT),
     ):
         with pytest.raises(EchoFedError) as caught:
-            egress.release_segmenter(card, data, manifests)
+            release(egress, card, data, manifests)
         assert caught.value.code is code
+
+
+def test_a_synthesizer_with_frames_among_its_weights_stays(
+    tmp_path: Path, manifest: DatasetManifest
+) -> None:
+    card, weights = untrained_synthesizer(1, dataset="demo")
+    arrays, _ = arrays_from_bytes(weights)
+    spoilt = arrays_to_bytes(arrays | {"frames": np.zeros((2, 8, 8), np.uint8)}, {})
+    egress, ledger = door(tmp_path, PAINTED)
+    with pytest.raises(EchoFedError) as caught:
+        egress.release_synthesizer(
+            replace(card, weights_sha256=sha256_hex(spoilt)), spoilt, [with_masks(manifest, 5)]
+        )
+    (entry,) = ledger.entries()
+    assert (caught.value.code, entry.kind) == (Code.EGRESS_DENIED, "egress.refused")
+
+
+MAPS = np.arange(2 * 6 * 5, dtype=np.uint8).reshape(2, 6, 5) % 3
+MASKS_GO = DatasetPolicy(purposes=("synthesis",), recipients=("echofed",), artefacts=("masks",))
+
+
+def map_door(tmp_path: Path, consent: DatasetPolicy, *services: str) -> tuple[Egress, Ledger]:
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    policy = Policy(datasets={"demo": consent}, services=services)
+    return Egress(policy, ledger, site="north", recipient="echofed"), ledger
+
+
+def test_label_maps_go_to_a_named_service_and_are_recorded_without_keys(
+    tmp_path: Path, manifest: DatasetManifest
+) -> None:
+    egress, ledger = map_door(tmp_path, MASKS_GO, "synthesis")
+    clips = manifest.of_split("train")
+    egress.release_maps("synthesis", MAPS, manifest, clips)
+    (entry,) = ledger.entries()
+    assert (entry.kind, entry.body["artefact"], entry.body["subject"]) == (
+        "egress.sent", "masks", "demo",
+    )  # fmt: skip
+    assert entry.body["sha256"] == sha256_hex(MAPS.tobytes())
+    assert not any(clip.patient in str(entry.body) for clip in clips)
+
+
+@pytest.mark.parametrize(
+    ("changes", "services", "num_patients", "code"),
+    [
+        ({}, (), 9, Code.EGRESS_DENIED),
+        ({}, ("segmentation",), 9, Code.EGRESS_DENIED),
+        ({"artefacts": ("synthesizer_weights",)}, ("synthesis",), 9, Code.EGRESS_DENIED),
+        ({"purposes": ("segmentation",)}, ("synthesis",), 9, Code.EGRESS_DENIED),
+        ({"recipients": ("elsewhere",)}, ("synthesis",), 9, Code.EGRESS_DENIED),
+        ({"expires": date(2026, 1, 1)}, ("synthesis",), 9, Code.POLICY_EXPIRED),
+        ({"withdrawn": date(2026, 1, 1)}, ("synthesis",), 9, Code.DATASET_WITHDRAWN),
+        ({}, ("synthesis",), 4, Code.TOO_FEW_PATIENTS),
+        ({}, ("synthesis",), 0, Code.TOO_FEW_PATIENTS),
+    ],
+)
+def test_label_maps_stay_otherwise(
+    tmp_path: Path,
+    manifest: DatasetManifest,
+    changes: Any,
+    services: tuple[str, ...],
+    num_patients: int,
+    code: Code,
+) -> None:
+    egress, ledger = map_door(tmp_path, MASKS_GO.model_copy(update=changes), *services)
+    patients = sorted({clip.patient for clip in manifest.of_split("train")})[:num_patients]
+    clips = [clip for clip in manifest.of_split("train") if clip.patient in patients]
+    with pytest.raises(EchoFedError) as caught:
+        egress.release_maps("synthesis", MAPS, manifest, clips)
+    (entry,) = ledger.entries()
+    told = (caught.value.code, entry.kind, entry.body["artefact"], entry.body["code"])
+    assert told == (code, "egress.refused", "masks", int(code))
 
 
 def test_pixels_go_to_a_service_that_the_policy_names_and_to_no_other(tmp_path: Path) -> None:

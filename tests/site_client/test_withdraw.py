@@ -13,10 +13,12 @@ import pytest
 from shared.echo.expert import Block, ExpertCard, FusionCard, save_checkpoint
 from shared.echo.features import FeatureExport
 from shared.echo.segmenter import save_segmenter
+from shared.echo.synthesizer import save_synthesizer
 from shared.errors import Code, EchoFedError
 from shared.files import sha256_hex
 from shared.ledger import Ledger
 from shared.testing.segmenters import untrained_segmenter
+from shared.testing.synthesizers import untrained_synthesizer
 from site_client.egress import open_egress
 from site_client.policy import DatasetPolicy, Policy, load_policy, save_policy
 from site_client.rounds.exports import kept_export
@@ -118,6 +120,19 @@ def test_segmenters_go_with_their_children_and_their_aliases(store: SiteStore) -
     assert set(done["segmenters"]) == {first[0].id, child[0].id}
     assert set(store.segmenters()) == {other[0].id, theirs[0].id}
     assert set(store.aliases()) == {"of-3", "of-4"}
+
+
+def test_synthesizers_go_as_segmenters_do(store: SiteStore) -> None:
+    first = untrained_synthesizer(1, dataset="demo")
+    child = untrained_synthesizer(2, dataset="more", parent=first[0].id)
+    other = untrained_synthesizer(3, dataset="more")
+    for card, weights in (first, child, other):
+        save_synthesizer(store.synthesizer_folder(card.id), card, weights)
+        store.set_alias(f"of-{card.seed}", card.id)
+    done = take_back(store)
+    assert set(done["synthesizers"]) == {first[0].id, child[0].id}
+    assert store.synthesizers() == (other[0].id,)
+    assert set(store.aliases()) == {"of-3"}
 
 
 def test_experts_with_their_children_fusions_and_exports_go_and_the_clips_stay(

@@ -28,14 +28,16 @@ BUILD = "shared.testing.forwards:build"
 MAX_BATCH = 8
 
 
-def started(argument: str | Path, *, latency_s: float = 0.0, max_waiting: int = 64) -> Worker:
+def started(
+    argument: str | Path, *, latency_s: float = 0.0, longest_batch_s: float | None = None
+) -> Worker:
     return Worker(
         BUILD,
         str(argument),
         latency_s=latency_s,
         max_batch=MAX_BATCH,
         threads=1,
-        max_waiting=max_waiting,
+        longest_batch_s=longest_batch_s,
     )
 
 
@@ -190,6 +192,25 @@ def test_a_process_that_gives_no_answer_is_replaced_once_nobody_waits_for_it(
         assert ask(worker, 2.0).arrays[0][0, 0] == 6.0
 
 
+def test_a_long_batch_is_known_by_its_own_limit_not_by_who_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("shared.rpc.worker._STUCK_S", 0.0)
+    monkeypatch.setattr("shared.rpc.process._LONGEST_END_S", 0.1)
+    with started("3", longest_batch_s=1.5) as worker:
+        before = worker.pid
+        late = code_of(
+            lambda: worker.run([np.array([[1.0, 0.4]])], caller="north", call=Deadline(0.2))
+        )
+        assert late is Code.DEADLINE_EXCEEDED
+        assert ask(worker).arrays[0][0, 0] == 3.0
+        assert worker.pid == before
+        assert before is not None
+        os.kill(before, signal.SIGSTOP)
+        assert ask(worker, 2.0).arrays[0][0, 0] == 6.0
+        assert worker.statistics().num_restarts == 1
+
+
 def test_a_swap_under_load_drops_nothing_and_mixes_no_models() -> None:
     answers, stop = [], threading.Event()
 
@@ -259,11 +280,14 @@ def test_the_work_of_a_vanished_caller_is_dropped(worker: Worker) -> None:
     assert worker.statistics().num_rows == before + 2
 
 
-def test_a_closed_worker_has_answered_all_and_leaves_nothing() -> None:
+def test_a_closed_worker_has_answered_all_and_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("shared.rpc.worker._MAX_WAITING", 2)
     gc.collect()
     here = psutil.Process()
     num_open, family = here.num_fds(), set(here.children())
-    with started("3", max_waiting=2) as worker, ThreadPoolExecutor(2) as pool:
+    with started("3") as worker, ThreadPoolExecutor(2) as pool:
         pid = worker.pid
         with held(worker, waiting=2):
             asked = [pool.submit(ask, worker, takes_s=0.2) for _ in range(2)]

@@ -22,6 +22,7 @@ from shared.segmentation.answer import Question, Segmenters
 from shared.segmentation.segmenter import Segmenter, build_stored
 from shared.services.host import Host
 from shared.services.remote_segmentation import segment_remotely
+from shared.services.running import RunningModels
 from shared.services.segmentation import build
 from shared.services.segmenters import PARTS, SERVING, RunningSegmenters
 from shared.testing.hosting import hosting
@@ -43,11 +44,11 @@ def stored(folder: Path, seed: int, **changes: Any) -> Path:
     return folder / card.id
 
 
-def find(store: RunningSegmenters, alias: str = MASKS) -> Segmenters:
-    return store.find(alias, caller=NORTH, call=Deadline(240.0))
+def find(store: RunningModels, alias: str = MASKS) -> Segmenters:
+    return RunningSegmenters(store).find(alias, caller=NORTH, call=Deadline(240.0))
 
 
-def refusal(store: RunningSegmenters, alias: str = MASKS) -> Code:
+def refusal(store: RunningModels, alias: str = MASKS) -> Code:
     with pytest.raises(EchoFedError) as refused:
         find(store, alias)
     return refused.value.code
@@ -87,13 +88,13 @@ def aliases() -> dict[str, Path]:
 
 
 @pytest.fixture
-def store(aliases: dict[str, Path]) -> Iterator[RunningSegmenters]:
-    with RunningSegmenters(lambda: dict(aliases), SETTINGS).running() as running:
+def store(aliases: dict[str, Path]) -> Iterator[RunningModels]:
+    with RunningModels(lambda: dict(aliases), SETTINGS).running() as running:
         yield running
 
 
 def test_what_began_with_a_segmenter_ends_with_it_though_its_alias_moves(
-    aliases: dict[str, Path], store: RunningSegmenters, tmp_path: Path
+    aliases: dict[str, Path], store: RunningModels, tmp_path: Path
 ) -> None:
     before, after = stored(tmp_path, 1), stored(tmp_path, 2)
     aliases[MASKS] = before
@@ -110,7 +111,7 @@ def test_what_began_with_a_segmenter_ends_with_it_though_its_alias_moves(
 
 def test_a_damaged_segmenter_leaves_the_one_before_it_serving(
     aliases: dict[str, Path],
-    store: RunningSegmenters,
+    store: RunningModels,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -126,7 +127,7 @@ def test_a_damaged_segmenter_leaves_the_one_before_it_serving(
 
 
 def test_serving_stands_for_both_kinds_and_a_withdrawn_alias_for_nothing(
-    aliases: dict[str, Path], store: RunningSegmenters, tmp_path: Path
+    aliases: dict[str, Path], store: RunningModels, tmp_path: Path
 ) -> None:
     aliases[MASKS] = stored(tmp_path, 1)
     options = {"width": 8, "depth": 1}
@@ -146,7 +147,7 @@ def test_serving_stands_for_both_kinds_and_a_withdrawn_alias_for_nothing(
 
 
 def test_what_nobody_called_so_is_unknown_and_what_is_damaged_is_told(
-    aliases: dict[str, Path], store: RunningSegmenters, tmp_path: Path
+    aliases: dict[str, Path], store: RunningModels, tmp_path: Path
 ) -> None:
     aliases[MASKS] = stored(tmp_path, 1)
     (aliases[MASKS] / WEIGHTS_FILE).write_bytes(b"damaged")
@@ -156,7 +157,7 @@ def test_what_nobody_called_so_is_unknown_and_what_is_damaged_is_told(
 
 def test_after_the_end_no_process_is_left_and_none_is_started(tmp_path: Path) -> None:
     folder = stored(tmp_path, 1)
-    store = RunningSegmenters(lambda: {MASKS: folder}, SETTINGS)
+    store = RunningModels(lambda: {MASKS: folder}, SETTINGS)
     assert refusal(store) is Code.WORKER_LOST
     before = processes()
     with store.running():
@@ -169,7 +170,7 @@ def test_after_the_end_no_process_is_left_and_none_is_started(tmp_path: Path) ->
 @pytest.mark.slow
 def test_ten_thousand_clips_take_no_memory(
     aliases: dict[str, Path],
-    store: RunningSegmenters,
+    store: RunningModels,
     passes: Mapping[str, Credentials],
     tmp_path: Path,
 ) -> None:
@@ -187,7 +188,7 @@ def test_ten_thousand_clips_take_no_memory(
                 sizes.append(psutil.Process(computing).memory_info().rss)
             yield
 
-    service = build(Host(tmp_path / "jobs", segmenters=store))
+    service = build(Host(tmp_path / "jobs", segmenters=RunningSegmenters(store)))
     with hosting(service, passes) as address, open_channel(address, passes["site"]) as channel:
         expect_steady_memory(asked(channel), first=1000)
     assert sizes[1] < (1 + GROWTH) * sizes[0]

@@ -1,4 +1,4 @@
-"""A site takes a segmenter only as its centre signed it, and keeps what it had otherwise."""
+"""A site takes a model only as its centre signed it, and keeps what it had otherwise."""
 
 import json
 import os
@@ -18,9 +18,10 @@ from typer.testing import CliRunner
 from aggregator.centre import Centre, open_centre
 from aggregator.enrolment import approve, invite, revoke
 from aggregator.hosting import running_services
-from aggregator.serving import SEGMENTER_PROMOTED, SEGMENTER_REGISTERED
+from aggregator.serving import MODEL_PROMOTED, MODEL_REGISTERED
 from shared.echo.expert import CARD_FILE, WEIGHTS_FILE
 from shared.echo.manifest import DatasetManifest
+from shared.echo.model_card import ModelCard, ModelKind, load_model_files, save_model
 from shared.echo.segmenter import SegmenterCard, load_segmenter_files, save_segmenter
 from shared.errors import Code, EchoFedError
 from shared.files import read_json, write_json
@@ -28,14 +29,15 @@ from shared.ledger import Ledger
 from shared.rpc.authority import create_authority, ensure_server_certificate
 from shared.signature import SIGNATURE_FILE
 from shared.testing.segmenters import untrained_segmenter
+from shared.testing.synthesizers import untrained_synthesizer
 from site_client.cli import build_app
 from site_client.connection import open_services
 from site_client.doctor.finding import Premises
-from site_client.doctor.segmenters import check
+from site_client.doctor.models import check
 from site_client.federate import free_port
 from site_client.identity import accept_certificate, join
+from site_client.models import fetch_from_centre, load_trusted, load_trusted_synthesizer
 from site_client.policy import DatasetPolicy, Policy, save_policy
-from site_client.segmenters import fetch_segmenter, load_trusted
 from site_client.settings import CentreSettings
 from site_client.store import SiteStore
 
@@ -51,17 +53,18 @@ class House:
     store: SiteStore
     settings: CentreSettings
 
-    def serve(self, card: SegmenterCard, weights: bytes, *, alias: str = MASKS) -> None:
+    def serve(self, card: ModelCard, weights: bytes, *, alias: str = MASKS) -> None:
         """As ``register`` leaves it."""
-        save_segmenter(self.centre.segmenter_folder(card.id), card, weights)
-        body = {"segmenter": card.id, "sha256": card.weights_sha256, "site": card.site}
-        more: dict[str, Any] = {"origin": "phantom", "answers": card.answers, "parent": ""}
+        save_model(self.centre.model_folder(card.kind, card.id), card, weights)
+        body = {card.kind: card.id, "sha256": card.weights_sha256, "site": card.site}
+        more: dict[str, Any] = {"origin": "phantom", "parent": "", "datasets": []}
         ledger = self.centre.ledger
-        ledger.append(SEGMENTER_REGISTERED, {**body, **more, "datasets": []}, actor="ada")
-        ledger.append(SEGMENTER_PROMOTED, {"alias": alias, "segmenter": card.id}, actor="ada")
+        ledger.append(MODEL_REGISTERED[card.kind], {**body, **more}, actor="ada")
+        promoted = {"alias": alias, card.kind: card.id}
+        ledger.append(MODEL_PROMOTED[card.kind], promoted, actor="ada")
 
-    def fetch(self, alias: str = MASKS) -> SegmenterCard:
-        return fetch_segmenter(self.store, self.settings, alias, site="north", now=NOW)
+    def fetch(self, alias: str = MASKS) -> ModelCard:
+        return fetch_from_centre(self.store, self.settings, alias, site="north", now=NOW)
 
     def refusal(self, alias: str = MASKS) -> Code:
         with pytest.raises(EchoFedError) as caught:
@@ -113,6 +116,32 @@ def test_a_segmenter_comes_under_its_alias_and_can_be_checked_again(house: House
     assert (fetched["model"], fetched["caller"]) == (card.id, "north")
 
 
+def test_a_synthesizer_comes_the_same_way_into_its_own_folder(house: House) -> None:
+    card, weights = untrained_synthesizer(1, site="south")
+    house.serve(card, weights, alias="synthesis")
+    assert house.fetch("synthesis") == card
+    assert house.store.aliases() == {"synthesis": card.id}
+    assert (house.store.synthesizers(), house.store.segmenters()) == ((card.id,), ())
+    assert load_trusted_synthesizer(house.store, card.id, site="north") == (card, weights)
+    assert states(house.store) == [("ok", None)]
+    (entry,) = Ledger(house.store.ledger_path).entries()
+    assert (entry.kind, entry.body["subject"]) == ("synthesizer.received", card.id)
+    drop_signature(house.store.synthesizer_folder(card.id))
+    with pytest.raises(EchoFedError) as caught:
+        load_trusted_synthesizer(house.store, card.id, site="north")
+    assert caught.value.code is Code.SIGNATURE_INVALID
+    assert states(house.store) == [("fault", Code.SIGNATURE_INVALID)]
+
+
+def test_the_id_of_a_segmenter_here_is_not_taken_by_a_synthesizer(house: House) -> None:
+    card, weights = untrained_segmenter(1)
+    save_segmenter(house.store.segmenter_folder(card.id), card, weights)
+    other, others = untrained_synthesizer(2, site="south")
+    house.serve(replace(other, id=card.id), others, alias="synthesis")
+    assert house.refusal("synthesis") is Code.IDENTITY_MISMATCH
+    assert house.store.synthesizers() == ()
+
+
 def test_the_next_fetch_brings_what_the_alias_stands_for_then(house: House) -> None:
     old, new = untrained_segmenter(1), untrained_segmenter(2)
     for made in (old, new):
@@ -125,16 +154,16 @@ def test_the_next_fetch_brings_what_the_alias_stands_for_then(house: House) -> N
 
 
 def alter_weights(house: House, card: SegmenterCard) -> None:
-    (house.centre.segmenter_folder(card.id) / WEIGHTS_FILE).write_bytes(b"altered")
+    (house.centre.model_folder("segmenter", card.id) / WEIGHTS_FILE).write_bytes(b"altered")
 
 
 def call_it_a_fusion(house: House, card: SegmenterCard) -> None:
-    path = house.centre.segmenter_folder(card.id) / CARD_FILE
+    path = house.centre.model_folder("segmenter", card.id) / CARD_FILE
     write_json(path, {k: v for k, v in read_json(path).items() if k != "kind"})
 
 
 def name_it_outside(house: House, card: SegmenterCard) -> None:
-    path = house.centre.segmenter_folder(card.id) / CARD_FILE
+    path = house.centre.model_folder("segmenter", card.id) / CARD_FILE
     write_json(path, read_json(path) | {"id": "../../identity"})
 
 
@@ -260,32 +289,40 @@ def test_the_command_fetches_from_another_process(house: House, tmp_path: Path) 
     assert load_segmenter_files(house.store.segmenter_folder(card.id)) == (card, weights)
 
 
-def test_a_segmenter_leaves_by_hand_and_the_centre_can_read_it(
-    tmp_path: Path, manifest: DatasetManifest
+@pytest.mark.parametrize("kind", ["segmenter", "synthesizer"])
+def test_a_model_leaves_by_hand_and_the_centre_can_read_it(
+    tmp_path: Path, manifest: DatasetManifest, kind: ModelKind
 ) -> None:
     store, out = SiteStore(tmp_path / "north"), tmp_path / "out"
     clips = tuple(replace(one, structures=("background", "lv")) for one in manifest.clips)
     store.save_manifest(replace(manifest, clips=clips))
-    card, weights = untrained_segmenter(1, dataset=manifest.id)
-    save_segmenter(store.segmenter_folder(card.id), card, weights)
-    stranger = untrained_segmenter(2, site="south")
-    save_segmenter(store.segmenter_folder(stranger[0].id), *stranger)
-    consent = DatasetPolicy(
-        purposes=("segmentation",), recipients=("echofed",), artefacts=("segmenter_weights",)
+    make: Any = untrained_segmenter if kind == "segmenter" else untrained_synthesizer
+    card, weights = make(1, dataset=manifest.id)
+    stranger, theirs = make(2, site="south")
+    save_model(store.model_folder(kind, card.id), card, weights)
+    save_model(store.model_folder(kind, stranger.id), stranger, theirs)
+    consent = DatasetPolicy.model_validate(
+        {
+            "purposes": ["segmentation" if kind == "segmenter" else "synthesis"],
+            "recipients": ["echofed"],
+            "artefacts": [f"{kind}_weights"],
+        }
     )
     (store.root / "site.yaml").write_text("site: north\n")
     words = ["--recipient", "echofed", "--config", str(store.root / "site.yaml")]
     for allowed, name, code in (
         (Policy(), card.id, Code.EGRESS_DENIED),
-        (Policy(datasets={manifest.id: consent}), stranger[0].id, Code.EGRESS_DENIED),
+        (Policy(datasets={manifest.id: consent}), stranger.id, Code.EGRESS_DENIED),
         (Policy(datasets={manifest.id: consent}), "nobody", Code.MODEL_UNKNOWN),
         (Policy(datasets={manifest.id: consent}), card.id, 0),
     ):
         assert not out.exists()
         save_policy(allowed, store.root / "policy.yaml")
-        result = CliRunner().invoke(build_app(), ["export", str(out), "--segmenter", name, *words])
+        result = CliRunner().invoke(build_app(), ["export", str(out), f"--{kind}", name, *words])
         assert result.exit_code == code, result.output
-    assert load_segmenter_files(out / "segmenters" / card.id) == (card, weights)
+    assert load_model_files(out / f"{kind}s" / card.id) == (card, weights)
+    kinds = [entry.kind for entry in Ledger(store.ledger_path).entries()]
+    assert kinds == ["egress.refused", "egress.sent"]
 
 
 def test_status_says_what_each_alias_stands_for(tmp_path: Path) -> None:
@@ -293,7 +330,13 @@ def test_status_says_what_each_alias_stands_for(tmp_path: Path) -> None:
     card, weights = untrained_segmenter(1)
     save_segmenter(store.segmenter_folder(card.id), card, weights)
     store.set_alias(MASKS, card.id)
+    drawing = untrained_synthesizer(1)
+    save_model(store.synthesizer_folder(drawing[0].id), *drawing)
     (tmp_path / "site.yaml").write_text("site: north\n")
     words = ["status", "--json", "--config", str(tmp_path / "site.yaml")]
-    (line,) = json.loads(CliRunner().invoke(build_app(), words).stdout)["segmenters"]
+    told = json.loads(CliRunner().invoke(build_app(), words).stdout)
+    assert [(one["synthesizer"], one["aliases"]) for one in told["synthesizers"]] == [
+        (drawing[0].id, "")
+    ]
+    (line,) = told["segmenters"]
     assert (line["segmenter"], line["origin"], line["aliases"]) == (card.id, "phantom", MASKS)
