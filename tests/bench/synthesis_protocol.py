@@ -17,7 +17,7 @@ from shared.echo.synthesizer import SynthesizerCard
 from shared.files import load_arrays, save_arrays, write_json
 from shared.seeding import derive_seed, numpy_generator
 from shared.synthesis.maps import (
-    ECHO_FROM_NOISE,
+    ANATOMICAL,
     Labels,
     is_plausible,
     warp_sources,
@@ -150,10 +150,10 @@ def _warp_of(
     map_SS = with_outside(frames.labels_NSS[place], sector_SS)
     for attempt in range(ATTEMPTS):
         told = (*names, attempt)
-        moved_SS = warped(map_SS, numpy_generator(0, "bench warp", *told), ECHO_FROM_NOISE)
+        moved_SS = warped(map_SS, numpy_generator(0, "bench warp", *told), ANATOMICAL)
         if is_plausible(moved_SS, (OUTSIDE, *frames.structures)):
             again = numpy_generator(0, "bench warp", *told)
-            source_2SS = warp_sources(map_SS.shape, again, ECHO_FROM_NOISE)
+            source_2SS = warp_sources(map_SS.shape, again, ANATOMICAL)
             grey_SS = map_coordinates(
                 frames.pixels_NSS[place].astype(np.float32), source_2SS, order=1
             )
