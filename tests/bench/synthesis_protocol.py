@@ -14,6 +14,7 @@ from scipy.ndimage import map_coordinates
 from shared.echo.manifest import SPLITS
 from shared.echo.mask import OUTSIDE
 from shared.echo.synthesizer import SynthesizerCard
+from shared.errors import Code, EchoFedError
 from shared.files import load_arrays, save_arrays, write_json
 from shared.seeding import derive_seed, numpy_generator
 from shared.synthesis.maps import (
@@ -29,6 +30,7 @@ from site_client.store import SiteStore
 from site_client.training.synthesis_batches import labelled
 
 ATTEMPTS = 20  # of a warp before the next frame's map is taken
+FRAMES_PER_CLIP = 8  # as synthesizers and segmenters learn from
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ class Protocol:
     def __init__(self, store: SiteStore, asked: Asked, folder: Path) -> None:
         """Read the frames; what is computed stays below the folder."""
         self.store, self.asked, self.folder = store, asked, folder
-        wanted = Wanted(asked.size, splits=SPLITS)
+        wanted = Wanted(asked.size, frames_per_clip=FRAMES_PER_CLIP, splits=SPLITS)
         frames = load_annotated(store, [asked.dataset], wanted)
         inside = replace(frames, pixels_NSS=frames.pixels_NSS * frames.sector_NSS)
         self.train = inside.of_split("train")
@@ -105,7 +107,7 @@ class Protocol:
     @cached_property
     def cases(self) -> list[Case]:
         """Frames of the test patients in their own size."""
-        return load_cases(self.store, self.asked.dataset, 0)
+        return load_cases(self.store, self.asked.dataset, FRAMES_PER_CLIP)
 
     @cached_property
     def drawing(self) -> Drawing:
@@ -125,6 +127,12 @@ def draw_maps(frames: AnnotatedFrames, num: int, seed: int, name: str) -> Drawin
     places, labels, pixels = [], [], []
     number = 0
     while len(places) < num:
+        if number > ATTEMPTS * num:
+            raise EchoFedError(
+                Code.MAP_IMPLAUSIBLE,
+                f"of {number} label maps {len(places)} could be warped",
+                "take a dataset of apical views with whole hearts",
+            )
         place = int(order[number % len(order)])
         found = _warp_of(frames, place, (seed, name, number))
         number += 1
