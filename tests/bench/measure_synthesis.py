@@ -10,8 +10,9 @@ same again after a kill. The site's folder gets synthesizers, so give a copy.
 beside those that have the images too. No validation frame chooses the weights then.
 
 FD, KID, precision and recall compare images with real frames of patients that nobody learnt from,
-on features of the real-only segmenter that is named in the column ``features``; the row ``real``
-has real training frames in the images' place: the floor.
+on features of the real-only segmenter, or of that of ``--features`` so that seeds can be compared;
+the column ``features`` names it. The row ``real`` has real training frames in the images' place:
+the floor.
 """
 
 import argparse
@@ -71,6 +72,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--labelled", type=int, default=0, help="patients with labels; 0 for all")
     parser.add_argument("--segmenter-steps", type=int, default=2000)
+    parser.add_argument("--features", default="", help="id of a segmenter of the site that judges")
     parser.add_argument("--systems", nargs="+", default=list(SYSTEMS), choices=SYSTEMS)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--csv", type=Path, default=OUT, help="table that the rows go into")
@@ -79,7 +81,7 @@ def main() -> None:
     torch.set_num_threads(2)
     asked = Asked(
         told.dataset, told.seed, told.labelled, told.seconds, told.images, told.size,
-        told.segmenter_steps,
+        told.segmenter_steps, told.features,
     )  # fmt: skip
     protocol = Protocol(SiteStore(told.site), asked, told.out / _folder_name(asked))
     rows = compared(protocol, told.systems)
@@ -102,7 +104,7 @@ def compared(protocol: Protocol, systems: Sequence[str]) -> list[dict[str, objec
             row = _row_of(system, protocol, baseline, images_NSS) | figures
             row |= {"machine": machine(), "commit": commit()}
             keep(path, row)
-        rows.append(_told(protocol, system, row))
+        rows.append(_told(protocol, system, row | _likeness(protocol, images_NSS)))
         if system == "sdm":
             rows.append(_told(protocol, f"sdm, {SLOW_STEPS} steps", _slow_row(protocol)))
         _save_sheet(protocol, shown)
@@ -146,7 +148,6 @@ def _row_of(
     return {
         **course,
         **dice_figures(dice, baseline),
-        **_likeness(protocol, images_NSS),
         **_memory(protocol, synthesizer, images_NSS),
         **costs(system, protocol, sampler, num_views),
     }
@@ -173,7 +174,10 @@ def _floor(protocol: Protocol) -> dict[str, object]:
 
 def _likeness(protocol: Protocol, pixels_NSS: NDArray[np.uint8]) -> dict[str, object]:
     """Distances from real frames of test and validation patients on our own features."""
-    card, weights = load_segmenter_files(protocol.folder / "segmenters" / REAL)
+    folder = protocol.folder / "segmenters" / REAL
+    if protocol.asked.features:
+        folder = protocol.store.require_segmenter(protocol.asked.features)
+    card, weights = load_segmenter_files(folder)
     encoder = encoder_of(card, weights)
     held_out_NSS = joined([protocol.val, protocol.test]).pixels_NSS
     found = likeness(encoder_features(encoder, pixels_NSS), encoder_features(encoder, held_out_NSS))

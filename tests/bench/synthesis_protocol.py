@@ -43,6 +43,7 @@ class Asked:
         images: drawn by each system for training.
         size: rows and columns of what is drawn.
         segmenter_steps: of optimisation, equal for all segmenters.
+        features: id of the site's segmenter that judges images, empty for the real-only one.
     """
 
     dataset: str
@@ -52,6 +53,7 @@ class Asked:
     images: int
     size: int
     segmenter_steps: int
+    features: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
