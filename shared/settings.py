@@ -30,25 +30,12 @@ def load_settings(kind: type[S], path: Path, overrides: Sequence[str] = ()) -> S
     Args:
         kind: settings class.
         path: YAML file.
-        overrides: ``a.b=c`` strings; the value is read as YAML.
+        overrides: ``a.b=c`` strings, see ``apply_override``; the value is read as YAML.
 
     Raises:
         EchoFedError: CONFIG_MISSING, CONFIG_UNKNOWN_KEY or CONFIG_INVALID with the dotted path.
     """
-    if not path.is_file():
-        raise EchoFedError(
-            Code.CONFIG_MISSING,
-            f"there is no settings file {path.name}",
-            "run init first or pass --config",
-        )
-    try:
-        tree = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
-        raise EchoFedError(Code.CONFIG_INVALID, f"{path.name} is not YAML", str(error)) from error
-    if not isinstance(tree, dict):
-        raise EchoFedError(
-            Code.CONFIG_INVALID, f"{path.name} is not a mapping", "start it with key: value"
-        )
+    tree = _read_tree(path, "run init first or pass --config")
     for override in overrides:
         apply_override(tree, override)
     return build_settings(kind, tree)
@@ -99,10 +86,10 @@ def save_settings(settings: Settings) -> str:
 
 
 def apply_override(tree: dict[str, Any], override: str) -> None:
-    """Write one ``a.b=c`` into a plain tree.
+    """Write one ``a.b=c`` into a plain tree; ``a.b=@file`` takes a part from a YAML file.
 
     Raises:
-        EchoFedError: CONFIG_INVALID.
+        EchoFedError: CONFIG_INVALID, CONFIG_MISSING for a file that is not there.
     """
     key, separator, text = override.partition("=")
     if not separator or not key:
@@ -118,7 +105,24 @@ def apply_override(tree: dict[str, Any], override: str) -> None:
                 Code.CONFIG_INVALID, f"setting {parent!r} of {key!r} has no parts", "shorten it"
             )
         node = child
-    node[leaf] = yaml.safe_load(text)
+    if text.startswith("@"):  # no YAML value begins so
+        node[leaf] = _read_tree(Path(text[1:]), "name a YAML file after @")
+    else:
+        node[leaf] = yaml.safe_load(text)
+
+
+def _read_tree(path: Path, hint: str) -> dict[str, Any]:
+    if not path.is_file():
+        raise EchoFedError(Code.CONFIG_MISSING, f"there is no settings file {path.name}", hint)
+    try:
+        tree = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise EchoFedError(Code.CONFIG_INVALID, f"{path.name} is not YAML", str(error)) from error
+    if not isinstance(tree, dict):
+        raise EchoFedError(
+            Code.CONFIG_INVALID, f"{path.name} is not a mapping", "start it with key: value"
+        )
+    return tree
 
 
 def _nearest(kind: type[Settings], location: Sequence[int | str]) -> str:

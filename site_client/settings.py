@@ -196,6 +196,101 @@ class AutoencoderSettings(Settings):
     """Chance of a left-right flip; texture has no left."""
 
 
+class SamplerSettings(Settings):
+    """How noise becomes an image, unless a caller asks otherwise."""
+
+    solver: str = "unipc3"
+    """Name in the table of solvers."""
+    schedule: str = "karras"
+    """Name in the table of schedules."""
+    steps: Positive = 10
+    """Of the solver."""
+    sigma_min: Annotated[float, Field(gt=0)] = 0.02
+    """Last noise level above 0, in units of the normalised latent."""
+    sigma_max: Annotated[float, Field(gt=0)] = 80.0
+    """First noise level."""
+    guidance: Annotated[float, Field(ge=0)] = 1.0
+    """Weight of the label map's pull; 1 is the plain conditional network."""
+
+    @model_validator(mode="after")
+    def _descend(self) -> Self:
+        if self.sigma_min >= self.sigma_max:
+            raise ValueError("sigma_min lies below sigma_max")
+        return self
+
+
+class SynthesizerSettings(Settings):
+    """How a synthesizer is trained."""
+
+    network: str = "spade_unet"
+    """Name in the table of denoisers."""
+    options: dict[str, bool | int | float | tuple[int, ...]] = Field(default_factory=dict)
+    """What the network is built with, beside channels, structures and views."""
+    autoencoder: AutoencoderSettings = AutoencoderSettings()
+    autoencoder_from: str = ""
+    """Id of a synthesizer at this site whose autoencoder is taken as it is; empty to train one."""
+    precondition: str = "edm"
+    """Name in the table of preconditionings."""
+    sigma_data: Annotated[float, Field(gt=0)] = 0.5
+    """Deviation of the normalised latent inside the sector; what an autoencoder fixes stays."""
+    evenness: Fraction = 1.0
+    """How far the channels are brought to one deviation: 1 wholly, 0 not at all. Below 1, each is
+    wrapped by its own (precondition edm only)."""
+    inside_only: bool = False
+    """Leave what lies outside the sector out of the denoiser's loss."""
+    sampler: SamplerSettings = SamplerSettings()
+    embedding_steps: Positive = 200
+    """Of the network that tells patients apart, by which images too near to a training frame are
+    held back."""
+    image_size: Positive = 128
+    """Rows and columns of what is drawn; pixels are square in mm."""
+    structures: tuple[str, ...] = ()
+    """What the label maps tell apart; empty for all that the datasets' masks name."""
+    views: tuple[str, ...] = ()
+    """Of which clips to learn; empty for all with masks."""
+    frames_per_clip: Annotated[int, Field(ge=0)] = 8
+    """Annotated frames of a clip, spread evenly; 0 for all."""
+    num_labelled: Annotated[int, Field(ge=0)] = 0
+    """Training patients whose label maps are used, chosen by the seed; 0 for all. The autoencoder
+    learns from the frames of all patients, without their labels."""
+    steps: Annotated[int, Field(ge=0)] = 20_000
+    """Of the denoiser at most; 0 for no limit."""
+    seconds: Annotated[float, Field(ge=0)] = 0.0
+    """Of the denoiser's training at most, validation and pictures not counted; 0 for no limit."""
+    batch_size: Positive = 16
+    """Frames in a step."""
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    """Highest learning rate of Adam; falls to 0 along half a cosine."""
+    warm_up: Annotated[int, Field(ge=0)] = 100
+    """Steps over which the learning rate rises."""
+    half_life: Annotated[float, Field(ge=0)] = 10_000.0
+    """Images after which a weight counts half in the average that draws; 0 for no average."""
+    label_dropout: Fraction = 0.1
+    """Chance that a frame's label map is hidden from the network, and that its view is."""
+    rotation_deg: Annotated[float, Field(ge=0)] = 10.0
+    """Rotation uniform in plus and minus this angle."""
+    zoom: Annotated[float, Field(ge=0)] = 0.15
+    """Larger or smaller by up to this share."""
+    shift: Fraction = 0.05
+    """Moved by up to this share of the side."""
+    check_every: Positive = 500
+    """Steps between validations, pictures and checkpoints."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the network's arithmetic; its weights are float32."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where the networks learn."""
+    seed: int = 10
+    """Seed of everything random in training."""
+    threads: Positive = 2
+    """Threads of the numeric library."""
+
+    @model_validator(mode="after")
+    def _end(self) -> Self:
+        if not self.steps and not self.seconds:
+            raise ValueError("a training needs an end: set steps or seconds")
+        return self
+
+
 class ExtractSettings(Settings):
     """How exports are made."""
 
@@ -244,10 +339,11 @@ class SiteSettings(Settings):
     """Absent at a standalone site."""
     receive: ReceiveSettings = ReceiveSettings()
     ingest: IngestSettings = IngestSettings()
-    task: Literal["views", "segmentation"] = "views"
-    """What train learns: an expert of views, or a segmenter."""
+    task: Literal["views", "segmentation", "synthesis"] = "views"
+    """What train learns: an expert of views, a segmenter, or a synthesizer."""
     expert: ExpertSettings = ExpertSettings()
     segmenter: SegmenterSettings = SegmenterSettings()
+    synthesizer: SynthesizerSettings = SynthesizerSettings()
     extract: ExtractSettings = ExtractSettings()
     services: ServicesSettings = ServicesSettings()
     version: int = 1

@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING
 from shared.registry import Registry
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from shared.diffusion.base import Precondition, Schedule, Solver
 
-PRECONDITIONS: Registry[type["Precondition"]] = Registry(
+PRECONDITIONS: Registry["Callable[[float], Precondition]"] = Registry(
     "precondition",
     {
         "edm": "shared.diffusion.precondition:Edm",

@@ -21,7 +21,10 @@ Noise = Callable[[], Tensor]
 
 
 class Coefficients(NamedTuple):
-    """D(x; sigma) = c_skip x + c_out network(c_in x, c_noise), each (N,)."""
+    """D(x; sigma) = c_skip x + c_out network(c_in x, c_noise), each (N,).
+
+    The first three are (N, C) where channels differ.
+    """
 
     c_skip: Tensor
     c_out: Tensor
@@ -40,10 +43,6 @@ class Precondition(Protocol):
         """Deviation of the clean data."""
         ...
 
-    def __init__(self, sigma_data: float) -> None:
-        """Wrap networks for data of a deviation."""
-        ...
-
     def coefficients(self, sigma_N: Tensor) -> Coefficients:
         """The wrapping at some noise levels, in their dtype."""
         ...
@@ -53,7 +52,7 @@ class Precondition(Protocol):
         ...
 
     def weight(self, sigma_N: Tensor) -> Tensor:
-        """Weight (N,) of the squared error of D."""
+        """Weight of the squared error of D: (N,), or (N, C) where channels differ."""
         ...
 
 

@@ -24,10 +24,10 @@ def denoised(
 ) -> Tensor:
     """The denoiser D(x; sigma), in the dtype of x whatever that of the network's answer is."""
     c_skip, c_out, c_in, c_noise = (
-        coefficient_N.to(x_NCHW) for coefficient_N in precondition.coefficients(sigma_N)
+        coefficient.to(x_NCHW) for coefficient in precondition.coefficients(sigma_N)
     )
-    answer_NCHW = network(_wide(c_in) * x_NCHW, c_noise).to(x_NCHW.dtype)
-    return _wide(c_skip) * x_NCHW + _wide(c_out) * answer_NCHW
+    answer_NCHW = network(wide(c_in) * x_NCHW, c_noise).to(x_NCHW.dtype)
+    return wide(c_skip) * x_NCHW + wide(c_out) * answer_NCHW
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,5 +164,6 @@ def _uniform(num: int, generator: torch.Generator) -> Tensor:
     return torch.rand(num, generator=generator, device=generator.device, dtype=torch.float64)
 
 
-def _wide(row_N: Tensor) -> Tensor:
-    return row_N[:, None, None, None]
+def wide(coefficient: Tensor) -> Tensor:
+    """A coefficient of rows (N,), or of rows and channels (N, C), beside (N, C, H, W)."""
+    return coefficient.reshape(*coefficient.shape, *[1] * (4 - coefficient.ndim))

@@ -48,7 +48,7 @@ class SynthesizerCard:
         autoencoder: its line in ``AUTOENCODERS``; ``pixels`` has no weights.
         autoencoder_options: what that was built with.
         precondition: its line in ``PRECONDITIONS``.
-        sigma_data: deviation of the normalised latent.
+        sigma_data: deviation of each channel of the normalised latent.
         latent_shift, latent_scale: of each channel; normalised = (latent - shift) / scale.
         sampler: what is used unless a caller asks otherwise.
         image_size: rows and columns of what it draws.
@@ -70,7 +70,7 @@ class SynthesizerCard:
     autoencoder: str
     autoencoder_options: dict[str, Option]
     precondition: str
-    sigma_data: float
+    sigma_data: tuple[float, ...]
     latent_shift: tuple[float, ...]
     latent_scale: tuple[float, ...]
     sampler: Sampler

@@ -102,9 +102,11 @@ AUTOENCODERS: Registry[AutoencoderKind] = Registry(
         "pixels": "shared.models.pixel_autoencoder:PixelAutoencoder",
         "kl": "shared.models.kl_autoencoder:KLAutoencoder",
         "gamma": "shared.models.gamma_autoencoder:GammaAutoencoder",
+        "haar": "shared.models.haar_autoencoder:HaarAutoencoder",
     },
 )
-"""name -> images to latents and back; ``pixels`` leaves images as they are."""
+"""name -> images to latents and back; ``pixels`` leaves images as they are, ``haar`` needs no
+training."""
 
 EMBEDDINGS: Registry[type] = Registry(
     "embedding",

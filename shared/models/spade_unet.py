@@ -35,9 +35,12 @@ class SpadeUNetOptions(DenoiserOptions):
 
     Args:
         patch: cells a side that are read as one, for a network on pixels.
+        fold: places a side that the door reads of the map in each cell, as channels; 1 for its
+            mean over the cell. As many as the cell has pixels, and edges are told exactly.
     """
 
     patch: int = 1
+    fold: int = 1
 
     def __post_init__(self) -> None:
         """Check the values.
@@ -47,6 +50,7 @@ class SpadeUNetOptions(DenoiserOptions):
         """
         DenoiserOptions.__post_init__(self)
         expect_positive("patch", self.patch)
+        expect_positive("fold", self.fold)
 
 
 class SpadeUNet(nn.Module):
@@ -76,7 +80,9 @@ class SpadeUNet(nn.Module):
         self.sizes = {"C": channels, "L": num_structures, "stride": patch * 2 ** (len(widths) - 1)}
         self.told = Conditioning(geometric(own.width), style.told, num_views)
         self.gather = nn.PixelUnshuffle(patch)
-        self.stem = nn.Conv2d((channels + num_structures) * patch**2, own.width, 3, padding=1)
+        self.fold = nn.PixelUnshuffle(own.fold)
+        door = (channels + num_structures * own.fold**2) * patch**2
+        self.stem = nn.Conv2d(door, own.width, 3, padding=1)
 
         def levels(norm: Norm) -> nn.ModuleList:
             return nn.ModuleList(
@@ -106,7 +112,9 @@ class SpadeUNet(nn.Module):
         height, width = x_NCHW.shape[-2:]
         # channels last is the order in which processors convolve fastest, and it is handed on
         maps_NLHW = maps_NLHW.to(x_NCHW.dtype, memory_format=torch.channels_last)
-        door_NCHW = torch.cat([x_NCHW, area_map(maps_NLHW, (height, width))], dim=1)
+        fold = self.fold.downscale_factor
+        told_NDHW = self.fold(area_map(maps_NLHW, (height * fold, width * fold)))
+        door_NCHW = torch.cat([x_NCHW, told_NDHW], dim=1)
         h_NCHW = self.stem(self.gather(door_NCHW).contiguous(memory_format=torch.channels_last))
         across: list[Tensor] = []
         for level in range(len(self.shrink) + 1):

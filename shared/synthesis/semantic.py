@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from shared.diffusion import PRECONDITIONS, SCHEDULES, SOLVERS
+from shared.diffusion import SCHEDULES, SOLVERS
+from shared.diffusion.bands import wrapping
 from shared.diffusion.base import Denoise, Precondition
 from shared.diffusion.precondition import denoised
 from shared.diffusion.sample import guided, sample
@@ -79,7 +80,7 @@ class Synthesizer:
         self.card = card
         self.gate = gate
         self._parts = parts
-        self._precondition: Precondition = PRECONDITIONS[card.precondition](card.sigma_data)
+        self._precondition: Precondition = wrapping(card.precondition, card.sigma_data)
         side = card.image_size // factor
         self._shape_CHW = (channels, side, side)
 

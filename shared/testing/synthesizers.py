@@ -25,7 +25,7 @@ def untrained_synthesizer(
         "autoencoder": "pixels",
         "autoencoder_options": {},
         "precondition": "edm",
-        "sigma_data": 0.5,
+        "sigma_data": (0.5,),
         "latent_shift": (0.5,),
         "latent_scale": (0.5,),
         "sampler": SAMPLER,

@@ -77,7 +77,9 @@ def warp_maps(maps_NHW: Tensor, warp: Warp, *, is_nearest: bool, repeats_edge: b
         repeats_edge: what comes from outside is the edge; else 0.
     """
     grid_NHW2 = torch.nn.functional.affine_grid(
-        warp.matrix_N23.float(), [len(maps_NHW), 1, *maps_NHW.shape[1:]], align_corners=False
+        warp.matrix_N23.float().to(maps_NHW.device),
+        [len(maps_NHW), 1, *maps_NHW.shape[1:]],
+        align_corners=False,
     )
     warped: Tensor = torch.nn.functional.grid_sample(
         maps_NHW[:, None].float(),
@@ -101,7 +103,7 @@ def warp_points(points_xy_px_NK2: Tensor, warp: Warp, side: int) -> Tensor:
 def shade(pixels_NHW: Tensor, warp: Warp) -> Tensor:
     """Grey values 0..255 with another exponent, contrast and brightness; black stays black."""
     gamma_N11, gain_N11, shift_N11 = (
-        torch.from_numpy(values).float()[:, None, None]
+        torch.from_numpy(values).float().to(pixels_NHW.device)[:, None, None]
         for values in (warp.gamma_N, warp.gain_N, warp.shift_N)
     )
     curved_NHW = _WHITE * (pixels_NHW / _WHITE) ** gamma_N11

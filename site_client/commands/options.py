@@ -19,7 +19,10 @@ POLICY_FILE = "policy.yaml"
 
 ConfigOption = Annotated[Path, typer.Option("--config", help="Settings file of the site.")]
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="a.b=c", help="Override a setting; repeatable.")
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="a.b=c", help="Override a setting, a.b=@FILE a part; repeatable."
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout.")]
 

@@ -3,14 +3,16 @@
 import json
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from shared.files import load_arrays, save_arrays
+from shared.echo.manifest import DatasetManifest
+from shared.files import load_arrays, save_arrays, sha256_hex
+from shared.settings import Settings, hash_settings
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 _MODEL, _BEST, _ADAM = "model.", "best.", "adam."
@@ -84,9 +86,8 @@ class Checkpoint:
         """
         if course.best_epoch == course.epoch:
             self._best = {name: value.clone() for name, value in model.state_dict().items()}
-        tensors = _prefixed(_MODEL, model.state_dict()) | _prefixed(_BEST, self._best)
-        for number, state in optimiser.state_dict()["state"].items():
-            tensors |= _prefixed(f"{_ADAM}{number}.", state)
+        tensors = prefixed(_MODEL, model.state_dict()) | prefixed(_BEST, self._best)
+        tensors |= adam_tensors(optimiser)
         arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
         save_arrays(self._path, arrays, {"course": json.dumps(asdict(course))})
 
@@ -100,15 +101,9 @@ class Checkpoint:
             return Course()
         arrays, metadata = load_arrays(self._path)
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        model.load_state_dict(_under(_MODEL, tensors))
-        self._best = _under(_BEST, tensors)
-        parameters = optimiser.param_groups[0]["params"]
-        for number, parameter in enumerate(parameters):
-            found = _under(f"{_ADAM}{number}.", tensors)
-            if found:
-                moments = {n: _laid_out(t, parameter) for n, t in found.items() if n != "step"}
-                step = found["step"].reshape(()).to(parameter.device)
-                optimiser.state[parameter] = {"step": step, **moments}
+        model.load_state_dict(under(_MODEL, tensors))
+        self._best = under(_BEST, tensors)
+        restore_adam(optimiser, tensors)
         document = json.loads(metadata["course"])
         return Course(**document | {"history": tuple(map(tuple, document["history"]))})
 
@@ -124,18 +119,46 @@ class Checkpoint:
         """
         arrays, _ = load_arrays(self._path)
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        model.load_state_dict(_under(_MODEL, tensors))
+        model.load_state_dict(under(_MODEL, tensors))
 
     def remove(self) -> None:
         """Forget the run; its expert is stored."""
         shutil.rmtree(self._path.parent, ignore_errors=True)
 
 
-def _prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def run_name(
+    kind: str, settings: Settings, manifests: Sequence[DatasetManifest], parent_sha256: str = ""
+) -> str:
+    """Folder of a run: the same for the same settings, datasets and first weights."""
+    parts = [hash_settings(settings), *(manifest.content_hash() for manifest in manifests)]
+    return f"{kind}-{sha256_hex(' '.join([*parts, parent_sha256]).encode())[:16]}"
+
+
+def adam_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Adam's moments by name, for a checkpoint."""
+    tensors: dict[str, Tensor] = {}
+    for number, state in optimiser.state_dict()["state"].items():
+        tensors |= prefixed(f"{_ADAM}{number}.", state)
+    return tensors
+
+
+def restore_adam(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Put the moments of a checkpoint back into Adam."""
+    for number, parameter in enumerate(optimiser.param_groups[0]["params"]):
+        found = under(f"{_ADAM}{number}.", tensors)
+        if found:
+            moments = {n: _laid_out(t, parameter) for n, t in found.items() if n != "step"}
+            step = found["step"].reshape(()).to(parameter.device)
+            optimiser.state[parameter] = {"step": step, **moments}
+
+
+def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors under longer names."""
     return {prefix + name: tensor for name, tensor in tensors.items()}
 
 
-def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin so, under the rest of their names."""
     return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
 
 

@@ -29,7 +29,7 @@ from site_client.frames import FrameSet, load_frames, require_trainable
 from site_client.settings import ExpertSettings
 from site_client.store import SiteStore
 from site_client.training.batches import Material, ViewsLoss, batch_loss, plain_batches
-from site_client.training.checkpoint import Checkpoint, Course
+from site_client.training.checkpoint import Checkpoint, Course, run_name
 from site_client.training.loop import Objective, Plan, Step, train
 from site_client.training.validation import Judge
 
@@ -70,7 +70,8 @@ def train_expert(
     views = head_views(manifests, settings, parent)
     frames = load_frames(store, datasets, image_size=settings.image_size, splits=("train", "val"))
     require_trainable(frames, views)
-    checkpoint = Checkpoint(store.root / "runs" / _run_name(manifests, settings, parent))
+    first = parent[0].weights_sha256 if parent else ""
+    checkpoint = Checkpoint(store.root / "runs" / run_name("train", settings, manifests, first))
     with numeric_threads(settings.threads):
         model = _first_model(settings, views, parent)
         course = _train(model, frames, views, settings, checkpoint, report)
@@ -219,14 +220,6 @@ def _require_fit(parent: ExpertCard, settings: ExpertSettings) -> None:
                 f"expert.{key}={parent.id} has {name} {theirs}, expert.{name} is {ours}",
                 f"set expert.{name}={theirs}, or name another expert",
             )
-
-
-def _run_name(
-    manifests: Sequence[DatasetManifest], settings: ExpertSettings, parent: Parent | None
-) -> str:
-    parts = [hash_settings(settings), *(manifest.content_hash() for manifest in manifests)]
-    parts.append(parent[0].weights_sha256 if parent else "")
-    return f"train-{sha256_hex(' '.join(parts).encode())[:16]}"
 
 
 def _metrics(course: Course, *, cpu_seconds: float) -> dict[str, float]:

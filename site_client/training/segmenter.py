@@ -24,7 +24,7 @@ from site_client.augment.warp import WarpReach
 from site_client.settings import SegmenterSettings
 from site_client.store import SiteStore
 from site_client.training.annotated_batches import AnnotatedMaterial
-from site_client.training.checkpoint import Checkpoint, Course
+from site_client.training.checkpoint import Checkpoint, Course, run_name
 from site_client.training.expert import numeric_threads
 from site_client.training.loop import Objective, Plan, Step, train
 from site_client.training.outlines import STRUCTURE, Outlines, outlines_of
@@ -94,7 +94,10 @@ def train_segmenter(
     with numeric_threads(settings.threads):
         lesson = prepare_lesson(store, datasets, settings)
         network = first_network(settings, lesson.train.structures, parent)
-        checkpoint = Checkpoint(store.root / "runs" / _run_name(manifests, settings, parent))
+        first = parent[0].weights_sha256 if parent else ""
+        checkpoint = Checkpoint(
+            store.root / "runs" / run_name("segment", settings, manifests, first)
+        )
         course = learn(network, lesson, settings, checkpoint, report)
         metrics = judge_of(lesson, settings)(network).details
     weights = pack_tensors({name: value.cpu() for name, value in network.state_dict().items()})
@@ -291,11 +294,3 @@ def _loss_of(lesson: Lesson, settings: SegmenterSettings) -> BatchLoss:
         return mask_batch_loss(settings.device)
     weights = LossWeights(**settings.contour_loss.model_dump())
     return contour_batch_loss(weights, settings.device)
-
-
-def _run_name(
-    manifests: Sequence[DatasetManifest], settings: SegmenterSettings, parent: Parent | None
-) -> str:
-    parts = [hash_settings(settings), *(manifest.content_hash() for manifest in manifests)]
-    parts.append(parent[0].weights_sha256 if parent else "")
-    return f"segment-{sha256_hex(' '.join(parts).encode())[:16]}"

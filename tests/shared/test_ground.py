@@ -66,6 +66,17 @@ def test_settings_take_overrides_and_refuse_unknown_keys_with_their_path(tmp_pat
     assert caught.value.code is Code.CONFIG_MISSING
 
 
+def test_a_part_of_the_settings_may_come_from_a_file(tmp_path: Path) -> None:
+    path, part = tmp_path / "a.yaml", tmp_path / "part.yaml"
+    path.write_text("name: a\ninner: {rate: 0.75}\n")
+    part.write_text("rate: 0.25\n")
+    assert load_settings(Outer, path, [f"inner=@{part}"]).inner.rate == 0.25
+    assert load_settings(Outer, path, [f"inner=@{part}", "inner.rate=0.1"]).inner.rate == 0.1
+    with pytest.raises(EchoFedError) as refused:
+        load_settings(Outer, path, [f"inner=@{tmp_path / 'none.yaml'}"])
+    assert refused.value.code is Code.CONFIG_MISSING
+
+
 def test_equal_settings_have_equal_hashes_and_others_do_not() -> None:
     one = build_settings(Outer, {"name": "a"})
     same = build_settings(Outer, {"name": "a", "inner": {"rate": 0.5}})

@@ -101,7 +101,7 @@ def build_striped_site() -> StripedSite:
 
 @pytest.fixture
 def traced_site(tmp_path: Path) -> Callable[..., SiteStore]:
-    """Make (or add to) a site of single pictures with masks, one ventricle a patient."""
+    """Make (or add to) a site of single pictures with masks, a ventricle each."""
 
     def build(
         *,
@@ -110,12 +110,14 @@ def traced_site(tmp_path: Path) -> Callable[..., SiteStore]:
         structures: tuple[str, ...] = VENTRICLE,
         mm_per_pixel: tuple[float, float] | None = (2.0, 2.0),
         has_landmarks: bool = True,
+        clips_per_patient: int = 1,
     ) -> SiteStore:
         store = SiteStore(tmp_path / "site")
         store.create_key()
         generator = np.random.default_rng(len(dataset))
         clips = []
-        for patient in range(num_patients):
+        for number in range(num_patients * clips_per_patient):
+            patient = number // clips_per_patient
             pixels_HW, annotation = draw_ventricle(generator)
             known = [VENTRICLE.index(name) if name in structures else 0 for name in VENTRICLE]
             values = [structures.index(VENTRICLE[value]) for value in known]
@@ -126,7 +128,7 @@ def traced_site(tmp_path: Path) -> Callable[..., SiteStore]:
                 landmarks_xy_px_F32=annotation.landmarks_xy_px_F32 if has_landmarks else None,
             )
             clip = StoredClip(pixels_HW[None], None, mm_per_pixel, None, annotation=annotation)
-            key = f"{dataset}-{patient:02d}"
+            key = f"{dataset}-{number:02d}"
             sha256 = save_clip(store.clip_path(dataset, key), clip)
             record = ClipRecord(
                 key, f"{dataset}-p{patient}", "4CH", SPLITS[SPLIT_OF[patient % len(SPLIT_OF)]], 1,

@@ -13,8 +13,9 @@ TINY: dict[str, dict[str, Option]] = {
     "pixels": {},
     "kl": {"widths": (8, 16), "blocks": 1},
     "gamma": {"widths": (8, 16), "blocks": 1},
+    "haar": {"levels": 2},
 }
-LEARNT = [name for name in TINY if name != "pixels"]
+LEARNT = [name for name in TINY if name not in {"pixels", "haar"}]
 
 
 def build(name: str, seed: int = 0) -> nn.Module:

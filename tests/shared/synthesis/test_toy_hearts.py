@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from shared.diffusion import PRECONDITIONS
+from shared.diffusion.bands import wrapping
 from shared.diffusion.loss import denoising_loss_N
 from shared.models import DENOISERS
 from shared.models.backbone import pack_tensors, unpack_tensors
@@ -76,7 +76,7 @@ def synthesizer() -> Synthesizer:
     network = DENOISERS[card.network](1, len(NAMES), 1, **card.options)
     average = {name: value.clone() for name, value in network.state_dict().items()}
     optimiser = torch.optim.Adam(network.parameters(), lr=2e-3)
-    precondition = PRECONDITIONS[card.precondition](card.sigma_data)
+    precondition = wrapping(card.precondition, card.sigma_data)
     for step in range(NUM_STEPS):
         for group in optimiser.param_groups:
             group["lr"] = 2e-3 * min(1.0, 2 * (1 - step / NUM_STEPS))
