@@ -101,8 +101,8 @@ def _register(
     if before != card.id:
         body = {"alias": name, card.kind: card.id, "before": before, "reason": reason}
         centre.ledger.append(MODEL_PROMOTED[card.kind], body, actor=actor)
-    if card.origin == "phantom":
-        log.warning("%s was trained on phantoms and is not for patients", card.id)
+    if card.origin != "real":
+        log.warning("%s was trained on %s pictures and is not for patients", card.id, card.origin)
     return Registered(card, name, before, is_new, before != card.id)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from aggregator.centre import Centre
 from aggregator.settings import AveragingSettings
 from shared.echo.expert import CARD_FILE
+from shared.echo.origin import Origin
 from shared.echo.schema import from_document, to_document
 from shared.echo.segmenter import SegmenterCard, load_segmenter_files, save_segmenter
 from shared.errors import Code, EchoFedError
@@ -31,7 +32,7 @@ class Offered:
 
     dataset: str
     hash: str
-    origin: str
+    origin: Origin
     structures: tuple[str, ...]
     views: tuple[str, ...]
 

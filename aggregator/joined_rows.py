@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.echo.expert import Block
+from shared.echo.origin import Origin
 from shared.echo.statistics import StatisticsExport
 
 
@@ -29,7 +30,7 @@ class DatasetRows:
 
     name: str
     dataset_hash: str
-    origin: str
+    origin: Origin
     labels: tuple[str, ...]
     label_views: tuple[tuple[str, ...], ...]
     exports: tuple[str, ...]

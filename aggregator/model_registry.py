@@ -79,7 +79,7 @@ class ModelRegistry:
             card: its card; settings become parameters of the run.
             weights: safetensors that match the card.
             metrics: figures by name, beside those of the card.
-            origin: ``phantom`` or ``real``: on what rows the figures were taken.
+            origin: on what rows it was trained and the figures were taken.
         """
         client = self._client()
         version = next((one.version for one in self.versions() if one.fusion == card.id), None)

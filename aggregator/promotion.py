@@ -7,6 +7,7 @@ from aggregator.centre import Centre
 from aggregator.model_registry import ModelRegistry
 from aggregator.serving import PROMOTED, REFUSED, ROLLED_BACK, unfinished_withdrawals
 from shared.echo.expert import load_fusion
+from shared.echo.origin import mixed_origin
 from shared.errors import Code, EchoFedError
 
 
@@ -26,7 +27,7 @@ def register(centre: Centre, fusion: str) -> str:
         for name, one in row.report["datasets"].items()
         if one["num_frames"]
     }
-    origin = "phantom" if "phantom" in origins else "real"
+    origin = mixed_origin(origins)
     version = registry_of(centre).log_fusion(card, weights, metrics=metrics, origin=origin)
     centre.state.mark_fused(fusion, row.datasets.values())
     if row.model_version != version:

@@ -18,6 +18,7 @@ from shared.echo.annotation import Annotation
 from shared.echo.frame import MillimetresPerPixel
 from shared.echo.manifest import TextState
 from shared.echo.sector import Fan
+from shared.echo.synthesis import Synthesis
 from shared.errors import Code, EchoFedError
 from shared.files import arrays_to_bytes, load_arrays, sha256_hex, write_bytes
 from site_client.packing import pack_frames, unpack_frame, unpack_frames
@@ -40,6 +41,7 @@ class StoredClip:
             counted.
         text: what is known of text inside the sector; ``kept`` and ``blanked`` tell of some.
         annotation: label maps of some frames, None where nobody made any.
+        synthesis: how it was drawn; None for what was imaged.
     """
 
     pixels_THW: NDArray[np.uint8]
@@ -51,6 +53,7 @@ class StoredClip:
     num_blanked: int | None = None
     text: TextState = "unchecked"
     annotation: Annotation | None = None
+    synthesis: Synthesis | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,7 @@ def pack_clip(clip: StoredClip) -> bytes:
         "confidence": clip.confidence,
         **({} if clip.num_blanked is None else {"num_blanked": clip.num_blanked}),
         **({"text": clip.text} if clip.text != "unchecked" else {}),
+        **({"synthesis": asdict(clip.synthesis)} if clip.synthesis else {}),
     }
     arrays: dict[str, NDArray[Any]] = {"frames_packed": packed, "frame_ends": ends_T}
     if clip.mask_HW is not None:
@@ -121,6 +125,7 @@ def load_clip(path: Path) -> StoredClip:
         num_blanked=header.get("num_blanked"),
         text=header.get("text", "unchecked"),
         annotation=_annotation(arrays, header, pixels_THW.shape[1:]),
+        synthesis=Synthesis(**header["synthesis"]) if "synthesis" in header else None,
     )
 
 

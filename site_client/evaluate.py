@@ -11,7 +11,7 @@ from torch import Tensor
 
 from shared.echo.expert import load_expert, load_fusion
 from shared.echo.label_sets import possible_views
-from shared.echo.manifest import Split
+from shared.echo.manifest import Split, not_judged_on
 from shared.errors import Code, EchoFedError
 from shared.metrics import Scores, by_clip, score_labels, vocabulary_log_probabilities
 from shared.models.expert import FrozenExpert, Look
@@ -152,8 +152,9 @@ def evaluate_expert(
 
     Raises:
         EchoFedError: EXPERT_UNKNOWN, DATASET_UNKNOWN, FRAMES_MISSING, SECTOR_EMPTY for a probe
-            without masks.
+            without masks, ORIGIN_UNFIT for a synthetic dataset, whatever the split.
     """
+    _require_imaged(store, dataset)
     opened = open_expert(store, expert)
     size = opened.card.image_size
     frames = load_frames(store, [dataset], image_size=size, splits=(split,))
@@ -173,6 +174,7 @@ def judge_fusion(
     background_only: bool = False,
 ) -> Evaluation:
     """Score a fusion; see ``evaluate_expert``."""
+    _require_imaged(store, dataset)
     council = open_council(store, fusion)
     by_size = {
         size: load_frames(store, [dataset], image_size=size, splits=(split,))
@@ -216,6 +218,11 @@ def blacken_sector(frames: FrameSet) -> FrameSet:
             "ingest files with a 2-D region",
         )
     return frames.with_pixels(np.where(frames.mask_KHW[frames.clip_N], 0, frames.pixels_NHW))
+
+
+def _require_imaged(store: SiteStore, dataset: str) -> None:
+    if store.manifest(dataset).origin == "synthetic":
+        raise not_judged_on(dataset)
 
 
 def _score(

@@ -142,6 +142,7 @@ def _erase_clips(
     """Delete the clips and exports that ``after`` does not know any more."""
     others = {store.manifest(name).content_hash() for name in store.datasets() if name != before.id}
     store.remove_stray_clips(after)
+    store.preview_path(after.id).unlink(missing_ok=True)
     _forget_files(store, after)
     num_exports = prune_exports(store, {*others, after.content_hash()})
     content = before.content_hash()

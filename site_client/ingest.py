@@ -15,9 +15,9 @@ from datetime import datetime
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Literal
 
 from shared.echo.manifest import ClipRecord, DatasetManifest
+from shared.echo.origin import Origin
 from shared.errors import Code, EchoFedError
 from shared.ledger import Ledger
 from site_client.datasets import SOURCES
@@ -30,6 +30,7 @@ from site_client.datasets.raw import RawHeader, identity_of
 from site_client.deidentify import Pseudonyms, deidentify, require_allowed, require_looked_at
 from site_client.ingested import Dropped, IngestReport, nothing_ingested
 from site_client.journal import READING, Journal, JournalEntry
+from site_client.origins import expect_same_origin, expect_told
 from site_client.quarantine import Candidate, admit, decision_about
 from site_client.receipts import note_ingest, treated_files
 from site_client.records import ReadFile, Told, build_records
@@ -48,6 +49,7 @@ _OF_A_FILE = {
     Code.TEXT_FOUND,
     Code.LABEL_UNMAPPED,
     Code.LABEL_MAP_INVALID,
+    Code.ORIGIN_UNFIT,
 }
 """Faults of one file, which is dropped; any other fault ends the run."""
 _LASTING = {Code.SECTOR_EMPTY.name}
@@ -66,6 +68,7 @@ class IngestRequest:
 
     Args:
         dataset: its name at this site.
+        origin: ``synthetic`` takes only files that say so themselves, the others take none of them.
         labels: CSV with file,label[,split][,patient]; None leaves every clip without a label.
         label_map: YAML label -> view(s); None reads the labels as view names.
         source: kind of the files, DICOM where neither it nor a layout is given.
@@ -76,7 +79,7 @@ class IngestRequest:
 
     dataset: str
     site: str
-    origin: Literal["phantom", "real"]
+    origin: Origin
     labels: Path | None = None
     label_map: Path | None = None
     source: str | None = None
@@ -96,6 +99,7 @@ class _Task:
         known: what became of it earlier.
         patient: pseudonym of the patient that the labels name, empty where they name none.
         beside: what lies beside it.
+        is_synthetic: whether it must say that it is, or must not.
     """
 
     position: int
@@ -104,6 +108,7 @@ class _Task:
     known: JournalEntry | None
     patient: str
     beside: Beside
+    is_synthetic: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,12 +151,14 @@ def ingest(
         show: given the number of files, opens what is advanced by (1, note) for each.
 
     Raises:
-        EchoFedError: LABEL_UNMAPPED and other faults of the labels before anything is stored;
+        EchoFedError: LABEL_UNMAPPED and other faults of the labels before anything is stored, and
+            ORIGIN_UNFIT for a dataset that is synthetic and shall not be, or the other way round;
             PATIENT_IN_TWO_SPLITS, NOTHING_INGESTED and DISK_FULL without a manifest being written.
     """
     require_name(request.dataset)
     require_allowed(settings.keep_pixels, request.origin)
     require_looked_at(settings.text, request.origin)
+    expect_same_origin(store, request.dataset, request.origin)
     if not folder.is_dir():
         raise EchoFedError(
             Code.CONFIG_MISSING, "the folder to ingest does not exist", "check FOLDER"
@@ -161,7 +168,8 @@ def ingest(
     pseudonyms = Pseudonyms(store.key())
     journal = store.journal(request.dataset)
     known = journal.entries()
-    plan = _plan(folder, listing, pseudonyms, settings, known)
+    is_drawn = request.origin == "synthetic"
+    plan = _plan(folder, listing, pseudonyms, settings, known, is_synthetic=is_drawn)
     job = partial(
         _read_one, store=store, dataset=request.dataset, source=listing.source,
         pseudonyms=pseudonyms, settings=settings,
@@ -170,9 +178,10 @@ def ingest(
         results = _noted(_run(job, plan.tasks, settings.workers), journal, known)
         reads, left = _collect(results, advance)
     told = Told(plan.rows, plan.patients, _earlier(store, request.dataset))
+    is_without_test = is_drawn or listing.has_published_test()
     clips, copies = build_records(
         reads, told, val_fraction=settings.val_fraction,
-        test_fraction=0.0 if listing.has_published_test() else settings.test_fraction,
+        test_fraction=0.0 if is_without_test else settings.test_fraction,
     )  # fmt: skip
     dropped = [read.drop(read.entry.code, read.entry.reason) for read in left]
     dropped += [*copies, *[_GONE] * plan.num_lost]
@@ -230,6 +239,8 @@ def _plan(
     pseudonyms: Pseudonyms,
     settings: IngestSettings,
     known: Mapping[str, JournalEntry],
+    *,
+    is_synthetic: bool,
 ) -> _Plan:
     """Files in order, each with what the labels and the journal say of it."""
     files, num_ignored, num_lost = choose_files(folder, listing)
@@ -243,11 +254,13 @@ def _plan(
     }
     modes = ",".join(sorted(settings.modes))
     how = f"{READING} {listing.source} {settings.keep_pixels} {settings.text} {modes}"
+    how += " synthetic" * is_synthetic
     tasks = []
     for place, (path, name) in enumerate(zip(files, names, strict=True)):
         patient, beside = patients.get(place, ""), listing.beside.get(name, _NOTHING)
         mark = _mark(path, name, f"{how} {patient}", beside, pseudonyms)
-        tasks.append(_Task(place, path, mark, known.get(mark), patient, beside))
+        task = _Task(place, path, mark, known.get(mark), patient, beside, is_synthetic)
+        tasks.append(task)
     return _Plan(tasks, rows, patients, num_ignored, num_lost)
 
 
@@ -296,6 +309,7 @@ def _read_one(
         sha256 = hashlib.sha256(data).hexdigest()[:12]
         opened = reader.open(data)
         header = opened.header()
+        expect_told(header, is_synthetic=task.is_synthetic)
         patient = pseudonyms.patient(header.patient)
         study = pseudonyms.study(header.study) if header.study else ""
         entry = replace(entry, removed=dict(header.removed), study=study or task.patient or patient)

@@ -130,6 +130,10 @@ class SiteStore:
         path = self.dataset_folder(dataset) / record.file
         return path.is_file() and file_sha256(path) == record.sha256
 
+    def preview_path(self, dataset: str) -> Path:
+        """The sheet of a synthetic dataset's first images; goes when a clip of it goes."""
+        return self.dataset_folder(dataset) / "preview.png"
+
     def journal(self, dataset: str) -> Journal:
         """What became of the files that were ingested into a dataset."""
         return Journal(self.dataset_folder(dataset) / "journal.jsonl")

@@ -11,6 +11,7 @@ from typing import Literal
 
 from aggregator.benchmark.stage import Stage
 from aggregator.feature_bank import FeatureBank
+from shared.echo.origin import ImagedOrigin
 from shared.echo.schema import from_document
 from shared.errors import Code, EchoFedError
 from shared.files import read_json
@@ -60,7 +61,7 @@ class StreamRecord:
 
     name: str
     seed: int
-    origin: Literal["phantom", "real"]
+    origin: ImagedOrigin
     arrivals: tuple[Arrival, ...]
     joint: str
     steps: tuple[Step, ...]

@@ -172,7 +172,7 @@ def condense_rows(
         site=site,
         dataset=dataset,
         dataset_hash=rows.dataset_hash,
-        origin="real" if rows.origin == "real" else "phantom",
+        origin=rows.origin,
         blocks=told,
         expert_sha256=("",) * len(told),
         labels=rows.labels,

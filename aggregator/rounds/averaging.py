@@ -30,6 +30,7 @@ from aggregator.rounds.annotations import Offers, agree, collect_offers
 from aggregator.rounds.average import average_updates, collect_figures, collect_updates
 from aggregator.rounds.round import Ask, Round, Tally
 from aggregator.settings import AveragingSettings
+from shared.echo.origin import mixed_origin
 from shared.echo.schema import to_document
 from shared.echo.segmenter import SegmenterCard
 from shared.errors import Code, EchoFedError
@@ -243,7 +244,7 @@ def average_card(
         site=site,
         datasets=tuple(held),
         dataset_hashes=tuple(one.hash for one in held.values()),
-        origin="phantom" if any(one.origin == "phantom" for one in held.values()) else "real",
+        origin=mixed_origin(one.origin for one in held.values()),
         answers=answers,
         network=settings.network,
         options=_options(settings),

@@ -14,6 +14,7 @@ from aggregator.rounds.round import Round
 from aggregator.schema import Announcement
 from aggregator.state import iso
 from shared.echo.ontology import build_label_map
+from shared.echo.origin import Origin
 from shared.errors import Code, EchoFedError
 from shared.payload import Payload
 
@@ -62,7 +63,7 @@ class Roll:
 class _Described:
     dataset: str
     hash: str
-    origin: str
+    origin: Origin
     labels: dict[str, list[str]]
     patients: dict[str, int | None]
     policy_revision: int

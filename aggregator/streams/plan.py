@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from shared.echo.origin import ImagedOrigin
 from shared.errors import Code, EchoFedError
 from shared.settings import Settings
 
@@ -62,7 +63,7 @@ class StreamPlan(Settings):
 
     name: str
     """Name of the stream; its folder."""
-    origin: Literal["phantom", "real"]
+    origin: ImagedOrigin
     """Every table says which."""
     sites: tuple[StreamSite, ...]
     """In the order in which they come; foreign ones last."""

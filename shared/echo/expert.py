@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from shared.echo.origin import Origin
 from shared.echo.schema import from_document, to_document
 from shared.errors import Code, EchoFedError
 from shared.files import read_json, sha256_hex, write_bytes, write_json
@@ -35,7 +36,7 @@ class ExpertCard:
     site: str
     datasets: tuple[str, ...]
     dataset_hashes: tuple[str, ...]
-    origin: Literal["phantom", "real"]
+    origin: Origin
     backbone: str
     image_size: int
     views: tuple[str, ...]

@@ -8,7 +8,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.echo.manifest import SPLITS, not_judged_on
 from shared.echo.ontology import load_ontology
+from shared.echo.origin import Origin
 from shared.echo.schema import from_document, to_document
 from shared.errors import Code, EchoFedError
 from shared.files import arrays_from_bytes, arrays_to_bytes
@@ -47,7 +49,7 @@ class ExportCard:
     site: str
     dataset: str
     dataset_hash: str
-    origin: Literal["phantom", "real"]
+    origin: Origin
     expert: str
     expert_sha256: str
     labels: tuple[str, ...]
@@ -97,7 +99,8 @@ class FeatureExport:
         """Check shapes, numbers and keys.
 
         Raises:
-            EchoFedError: FEATURE_WIDTH, FEATURES_NOT_FINITE or FEATURES_INVALID, naming the export.
+            EchoFedError: FEATURE_WIDTH, FEATURES_NOT_FINITE or FEATURES_INVALID, naming the export;
+                ORIGIN_UNFIT for test rows of synthetic pictures.
         """
         self._validate_words()
         self._validate_shapes()
@@ -119,6 +122,8 @@ class FeatureExport:
             raise _invalid(self.card.id, "has a split outside train, val, test")
         if ((self.pass_N > 0) & (self.split_N != 0)).any():
             raise _invalid(self.card.id, "has an augmented row outside the training split")
+        if self.card.origin == "synthetic" and (self.split_N == SPLITS.index("test")).any():
+            raise not_judged_on(self.card.dataset)
 
     def _validate_words(self) -> None:
         card, known = self.card, load_ontology().views

@@ -10,7 +10,9 @@ import rfc8785
 
 from shared.echo.label_sets import says_something
 from shared.echo.ontology import ONTOLOGY_VERSION, OTHER, LabelMap
+from shared.echo.origin import Origin
 from shared.echo.schema import from_document, to_document
+from shared.echo.synthesis import Synthesis
 from shared.errors import Code, EchoFedError
 from shared.files import read_json, write_json
 
@@ -33,6 +35,7 @@ class ClipRecord:
             counted.
         text: what is known of text inside its sector.
         structures: what its annotation names, background first; empty where it has none.
+        synthesis: how it was drawn; None for what was imaged, and where nobody knows.
     """
 
     key: str
@@ -48,6 +51,7 @@ class ClipRecord:
     num_blanked: int | None = None
     text: TextState = "unchecked"
     structures: tuple[str, ...] = ()
+    synthesis: Synthesis | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,7 @@ class DatasetManifest:
     Args:
         id: name of the dataset, unique at the site.
         site: site code.
-        origin: ``phantom`` or ``real``; every table says which.
+        origin: every table says it; a synthetic dataset has no test clips.
         labels: site label -> views.
         clips: stored clips.
         kept_pixels: what de-identification kept: ``sector``, ``region`` or ``screen``.
@@ -70,7 +74,7 @@ class DatasetManifest:
 
     id: str
     site: str
-    origin: Literal["phantom", "real"]
+    origin: Origin
     source: str
     labels: dict[str, tuple[str, ...]]
     clips: tuple[ClipRecord, ...]
@@ -87,8 +91,16 @@ class DatasetManifest:
     version: int = MANIFEST_VERSION
 
     def __post_init__(self) -> None:
-        """Keep patients in one split each."""
+        """Keep patients in one split each, and what was drawn apart and out of the test split."""
         require_patients_apart(self.clips)
+        if self.origin == "synthetic" and any(clip.split == "test" for clip in self.clips):
+            raise not_judged_on(self.id)
+        if self.origin != "synthetic" and any(clip.synthesis for clip in self.clips):
+            raise EchoFedError(
+                Code.ORIGIN_UNFIT,
+                f"dataset {self.id} of origin {self.origin} holds clips that were drawn",
+                "keep them in a dataset of their own",
+            )
 
     def label_map(self) -> LabelMap:
         """The label map as sets, empty for a label that says nothing."""
@@ -148,6 +160,15 @@ def require_patients_apart(clips: Iterable[ClipRecord]) -> None:
         )
 
 
+def not_judged_on(dataset: str) -> EchoFedError:
+    """The error of judging a model on pictures that another model drew."""
+    return EchoFedError(
+        Code.ORIGIN_UNFIT,
+        f"dataset {dataset} is synthetic, and no model is judged on synthetic pictures",
+        "judge on a dataset of patients or of the phantom; train on this one",
+    )
+
+
 def save_manifest(manifest: DatasetManifest, path: Path) -> None:
     """Write the manifest atomically."""
     write_json(path, to_document(manifest))
@@ -157,6 +178,6 @@ def load_manifest(path: Path) -> DatasetManifest:
     """Read a manifest.
 
     Raises:
-        EchoFedError: CARD_NEWER, CHECKPOINT_CORRUPT, PATIENT_IN_TWO_SPLITS.
+        EchoFedError: CARD_NEWER, CHECKPOINT_CORRUPT, PATIENT_IN_TWO_SPLITS, ORIGIN_UNFIT.
     """
     return from_document(DatasetManifest, read_json(path), version=MANIFEST_VERSION)

@@ -6,6 +6,8 @@ from typing import Literal
 Origin = Literal["phantom", "synthetic", "real"]
 ORIGINS: tuple[Origin, ...] = ("phantom", "synthetic", "real")
 """The farthest from patients first."""
+ImagedOrigin = Literal["phantom", "real"]
+"""What a scanner saw, if only a virtual one: a model may be judged on nothing else."""
 
 
 def mixed_origin(origins: Iterable[Origin]) -> Origin:

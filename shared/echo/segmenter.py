@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from shared.echo.expert import CARD_FILE, WEIGHTS_FILE
+from shared.echo.origin import Origin
 from shared.echo.schema import from_document, to_document
 from shared.errors import Code, EchoFedError
 from shared.files import read_json, sha256_hex, write_bytes, write_json
@@ -18,7 +19,7 @@ class SegmenterCard:
 
     Args:
         id: unique name, ``<site>-<network>-<first of weights hash>``.
-        origin: ``phantom`` where any dataset is of the phantom.
+        origin: of all datasets, by ``mixed_origin``.
         answers: ``masks`` (a structure for every pixel) or ``contours`` (landmarks and distances).
         network: its line in ``SEGMENTERS``.
         options: what the network was built with, beside its outputs.
@@ -34,7 +35,7 @@ class SegmenterCard:
     site: str
     datasets: tuple[str, ...]
     dataset_hashes: tuple[str, ...]
-    origin: Literal["phantom", "real"]
+    origin: Origin
     answers: Literal["masks", "contours"]
     network: str
     options: dict[str, int]

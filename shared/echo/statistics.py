@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from shared.echo.expert import Block
 from shared.echo.manifest import SPLITS
+from shared.echo.origin import Origin
 from shared.echo.schema import from_document, to_document
 from shared.errors import Code, EchoFedError
 from shared.files import arrays_from_bytes, arrays_to_bytes
@@ -51,7 +52,7 @@ class StatisticsCard:
     site: str
     dataset: str
     dataset_hash: str
-    origin: Literal["phantom", "real"]
+    origin: Origin
     blocks: tuple[Block, ...]
     expert_sha256: tuple[str, ...]
     labels: tuple[str, ...]

@@ -15,7 +15,7 @@ from shared.errors import Code, EchoFedError
 from shared.rpc.deadline import Call, while_wanted
 from shared.seeding import derive_seed, numpy_generator
 from shared.synthesis.maps import (
-    ECHO_FROM_NOISE,
+    ANATOMICAL,
     expect_plausible,
     map_hash,
     phantom_maps,
@@ -159,7 +159,7 @@ def label_map(card: SynthesizerCard, order: Order, place: int) -> Labels:
     if order.variation is None:
         return labels_SS
     generator = numpy_generator(order.variation.seed, "warp", place)
-    return plausibly_warped(labels_SS, card.structures, generator, ECHO_FROM_NOISE)
+    return plausibly_warped(labels_SS, card.structures, generator, ANATOMICAL)
 
 
 def image_seed(seed: int, place: int, attempt: int = 0) -> int:

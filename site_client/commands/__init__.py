@@ -18,6 +18,7 @@ COMMANDS: Registry[Callable[..., None]] = Registry(
         "evaluate": "site_client.commands.evaluate:evaluate",
         "predict": "site_client.commands.predict:predict",
         "segment": "site_client.commands.segment:segment",
+        "synthesize": "site_client.commands.synthesize:synthesize",
         "status": "site_client.commands.status:status",
         "federate": "site_client.commands.federate:federate",
         "fetch-model": "site_client.commands.fetch_model:fetch_model",

@@ -24,7 +24,8 @@ def ingest(
         Path | None, typer.Option(help="YAML as labels --out drafts it, signed.")
     ] = None,
     origin: Annotated[
-        Literal["real", "phantom"], typer.Option(help="Where the pictures come from.")
+        Literal["real", "phantom", "synthetic"],
+        typer.Option(help="Where the pictures come from; synthetic: DICOM that says so itself."),
     ] = "real",
     source: Annotated[
         str | None,

@@ -135,11 +135,11 @@ def _place(
     site: Site, segmenters: Sequence[str], at: Literal["auto", "here", "site", "centre"]
 ) -> Literal["here", "site", "centre"]:
     """Where to compute: what was said, else at the site's own service where it runs."""
-    from site_client.segment.away import is_served_at_site
+    from site_client.segment.away import FULL_NAME, is_served_at_site
 
     if at != "auto":
         return at
-    is_served = not segmenters and is_served_at_site(site.store, site.settings.services)
+    is_served = not segmenters and is_served_at_site(site.store, site.settings.services, FULL_NAME)
     return "site" if is_served else "here"
 
 

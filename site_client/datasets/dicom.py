@@ -139,7 +139,10 @@ class DicomFile:
             issuer = str(self._dataset.get("IssuerOfPatientID") or "").strip()
             study = str(self._dataset.get("StudyInstanceUID") or "").strip()
             key = identity_of(patient, issuer) if patient else f"study {study}"
-            return RawHeader(key, _count_removed(self._dataset), study, _day(self._dataset))
+            # PS3.3 C.12.1.1
+            is_synthetic = str(self._dataset.get("SyntheticData") or "").strip().upper() == "YES"
+            removed = _count_removed(self._dataset)
+            return RawHeader(key, removed, study, _day(self._dataset), is_synthetic)
 
     def original(self) -> FileDataset:
         """The file as it came, identity and all: for clinical objects of the same archive only."""

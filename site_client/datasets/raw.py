@@ -33,12 +33,14 @@ class RawHeader:
         removed: number of header elements that will not be kept, by kind.
         study: the source's own study id, empty where there is none; identifies an examination.
         day: of the study, None where it is unknown.
+        is_synthetic: whether the file says of itself that nobody was imaged.
     """
 
     patient: str
     removed: Mapping[str, int]
     study: str = ""
     day: date | None = None
+    is_synthetic: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

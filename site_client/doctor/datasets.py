@@ -27,7 +27,8 @@ def check(premises: Premises) -> Iterator[Finding]:
     ]
     for name in open_ends:
         yield warn(
-            f"dataset {name} was never finished", "run the same ingest again, or delete its folder"
+            f"dataset {name} was never finished",
+            "run the same ingest or synthesize again, or delete its folder",
         )
     if not store.datasets() and not open_ends:
         yield fine("the site has no dataset yet")

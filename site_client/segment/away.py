@@ -16,7 +16,7 @@ from site_client.store import SiteStore
 
 SERVICE = "segmentation"
 """What policy.yaml names under ``services`` where pixels may go to it."""
-_FULL_NAME = "echofed.v1.SegmentationService"
+FULL_NAME = "echofed.v1.SegmentationService"
 _DEADLINE_S = 600.0  # what a server takes at most
 
 
@@ -49,11 +49,11 @@ def segment_at_centre(
         yield from segment_remotely(channel, clip, question)
 
 
-def is_served_at_site(store: SiteStore, settings: ServicesSettings) -> bool:
-    """Whether the service that this site hosts runs, by a call of a second at most."""
+def is_served_at_site(store: SiteStore, settings: ServicesSettings, service: str) -> bool:
+    """Whether this site hosts a service, by its full name, and it runs; a second at most."""
     try:
         with open_own_services(store, settings, deadline_s=1.0) as channel:
-            return is_serving(channel, _FULL_NAME)
+            return is_serving(channel, service)
     except EchoFedError:
         return False
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from shared.echo.expert import ExpertCard, load_expert, save_checkpoint
 from shared.echo.manifest import DatasetManifest
 from shared.echo.ontology import load_ontology
+from shared.echo.origin import mixed_origin
 from shared.errors import Code, EchoFedError
 from shared.evidence.discrepancy import REFERENCE_PREFIX
 from shared.files import sha256_hex
@@ -88,7 +89,7 @@ def train_expert(
         site=site,
         datasets=tuple(manifest.id for manifest in manifests),
         dataset_hashes=tuple(manifest.content_hash() for manifest in manifests),
-        origin="phantom" if any(m.origin == "phantom" for m in manifests) else "real",
+        origin=mixed_origin(manifest.origin for manifest in manifests),
         backbone=settings.backbone,
         image_size=settings.image_size,
         views=views,

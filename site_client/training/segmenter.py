@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from shared.echo.manifest import DatasetManifest
+from shared.echo.origin import mixed_origin
 from shared.echo.segmenter import SegmenterCard, load_segmenter_files, save_segmenter
 from shared.errors import Code, EchoFedError
 from shared.files import sha256_hex
@@ -251,7 +252,7 @@ def segmenter_card(
         site=site,
         datasets=tuple(manifest.id for manifest in manifests),
         dataset_hashes=tuple(manifest.content_hash() for manifest in manifests),
-        origin="phantom" if any(m.origin == "phantom" for m in manifests) else "real",
+        origin=mixed_origin(manifest.origin for manifest in manifests),
         answers=lesson.answers,
         network=settings.network,
         options=options_of(settings),
@@ -285,7 +286,7 @@ def _with_parent(card: SegmenterCard, parent: SegmenterCard) -> SegmenterCard:
         parent=parent.id,
         datasets=(*card.datasets, *inherited),
         dataset_hashes=(*card.dataset_hashes, *inherited.values()),
-        origin="phantom" if "phantom" in {card.origin, parent.origin} else "real",
+        origin=mixed_origin((card.origin, parent.origin)),
     )
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from shared.echo.annotation import Annotation
 from shared.echo.sector import Fan
+from shared.echo.synthesis import Synthesis
 from shared.errors import Code, EchoFedError
 from shared.files import save_arrays
 from site_client.clip_file import (
@@ -53,6 +54,18 @@ def assert_equal(back: StoredClip, clip: StoredClip) -> None:
 def test_a_clip_comes_back_as_it_was(tmp_path: Path, clip: StoredClip) -> None:
     save_clip(tmp_path / "c", clip)
     assert_equal(load_clip(tmp_path / "c"), clip)
+
+
+def test_the_stamp_of_a_drawn_clip_comes_back_and_others_have_none(
+    tmp_path: Path, clip: StoredClip
+) -> None:
+    stamp = Synthesis("north-spade_unet-0", "0" * 64, 2**63 - 1, "1" * 64, 0.1 + 0.2)
+    sha256 = save_clip(tmp_path / "drawn", replace(clip, synthesis=stamp))
+    assert load_clip(tmp_path / "drawn").synthesis == stamp
+    other = replace(clip, synthesis=replace(stamp, seed=1))
+    assert save_clip(tmp_path / "other", other) != sha256
+    save_clip(tmp_path / "imaged", clip)
+    assert load_clip(tmp_path / "imaged").synthesis is None
 
 
 @pytest.mark.parametrize("has_landmarks", [True, False])

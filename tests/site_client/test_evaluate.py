@@ -13,6 +13,7 @@ from shared.echo.expert import (
     load_fusion,
     save_checkpoint,
 )
+from shared.echo.manifest import Split
 from shared.errors import Code, EchoFedError
 from shared.evidence.gaussian import shrunk_covariance
 from shared.files import sha256_hex
@@ -89,6 +90,23 @@ def test_trained_expert_scores_by_frame_and_by_clip(
     assert scored.clips.num == 2 * 2
     assert scored.clips.balanced_accuracy >= 0.75
     assert scored.split == "test"
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_no_model_is_judged_on_synthetic_pictures(
+    store_with_two: tuple[SiteStore, str, str], split: Split
+) -> None:
+    store, one, _ = store_with_two
+    manifest = store.manifest("one")
+    kept = tuple(clip for clip in manifest.clips if clip.split != "test")
+    store.save_manifest(replace(manifest, id="drawn", origin="synthetic", clips=kept))
+    for judge, model in ((evaluate_expert, one), (judge_fusion, fused(store, one))):
+        with pytest.raises(EchoFedError) as caught:
+            judge(store, model, "drawn", split=split)
+        assert caught.value.code is Code.ORIGIN_UNFIT
+    with pytest.raises(EchoFedError) as caught:
+        evaluate_fusion(store, fused(store, one), "drawn")
+    assert caught.value.code is Code.ORIGIN_UNFIT
 
 
 def test_fusion_of_experts_of_different_sizes_is_scored_and_may_be_reported(

@@ -3,7 +3,6 @@
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
 import pytest
 
@@ -16,6 +15,7 @@ from aggregator.benchmark.stream import (
     open_stream,
 )
 from aggregator.feature_bank import FeatureBank
+from shared.echo.origin import ImagedOrigin
 from shared.echo.schema import to_document
 from shared.files import write_json
 from shared.testing.exports import GaussianWorld
@@ -37,7 +37,7 @@ def store_stream(
     world: GaussianWorld,
     *,
     name: str = "gaussian",
-    origin: Literal["phantom", "real"] = "phantom",
+    origin: ImagedOrigin = "phantom",
     foreign: str = "",
 ) -> Stream:
     bank = FeatureBank(folder / "bank")

@@ -9,6 +9,7 @@ from aggregator.streams.make import make_stream
 from aggregator.streams.plan import PhantomSource, StreamPlan, StreamSite
 from shared.echo.expert import CARD_FILE
 from shared.errors import Code, EchoFedError
+from shared.settings import build_settings
 
 PLAN = StreamPlan(
     name="tiny",
@@ -35,6 +36,12 @@ PLAN = StreamPlan(
     },
     extract={"passes": 0, "threads": 1},
 )  # fmt: skip
+
+
+def test_no_stream_is_measured_on_synthetic_pictures() -> None:
+    with pytest.raises(EchoFedError) as caught:
+        build_settings(StreamPlan, {**PLAN.model_dump(), "origin": "synthetic"})
+    assert caught.value.code is Code.CONFIG_INVALID
 
 
 @pytest.fixture(scope="module")

@@ -17,10 +17,12 @@ from shared.echo.expert import (
 )
 from shared.echo.features import FeatureExport, read_export
 from shared.echo.frame import Clip
-from shared.echo.manifest import DatasetManifest, load_manifest, save_manifest
+from shared.echo.manifest import SPLITS, DatasetManifest, load_manifest, save_manifest
+from shared.echo.schema import to_document
 from shared.echo.sector import Fan, SectorMask
+from shared.echo.synthesis import Synthesis
 from shared.errors import Code, EchoFedError
-from shared.files import arrays_from_bytes, arrays_to_bytes, sha256_hex
+from shared.files import arrays_from_bytes, arrays_to_bytes, sha256_hex, write_json
 
 
 def expert_card(weights: bytes) -> ExpertCard:
@@ -76,6 +78,44 @@ def test_a_patient_in_two_splits_is_refused_without_naming_the_patient(
         replace(manifest, clips=(torn, *manifest.clips[1:]))
     assert code_of(caught) is Code.PATIENT_IN_TWO_SPLITS
     assert torn.patient not in str(caught.value)
+
+
+def test_a_synthetic_dataset_has_no_test_clips_however_its_manifest_is_made(
+    manifest: DatasetManifest, tmp_path: Path
+) -> None:
+    drawn = replace(
+        manifest,
+        origin="synthetic",
+        clips=tuple(clip for clip in manifest.clips if clip.split != "test"),
+    )
+    tested = next(clip for clip in manifest.clips if clip.split == "test")
+    with pytest.raises(EchoFedError) as caught:
+        replace(drawn, clips=(*drawn.clips, tested))
+    assert code_of(caught) is Code.ORIGIN_UNFIT
+    document = to_document(manifest) | {"origin": "synthetic"}
+    write_json(tmp_path / "manifest.json", document)
+    with pytest.raises(EchoFedError) as caught:
+        load_manifest(tmp_path / "manifest.json")
+    assert code_of(caught) is Code.ORIGIN_UNFIT
+
+
+def test_a_drawn_clip_stands_in_a_synthetic_dataset_only(manifest: DatasetManifest) -> None:
+    stamp = Synthesis("north-spade_unet-0", "0" * 64, 1, "1" * 64, 0.5)
+    first = replace(manifest.clips[0], synthesis=stamp, split="train")
+    with pytest.raises(EchoFedError) as caught:
+        replace(manifest, origin="real", clips=(first,))
+    assert code_of(caught) is Code.ORIGIN_UNFIT
+    assert replace(manifest, origin="synthetic", clips=(first,)).clips == (first,)
+
+
+def test_rows_of_synthetic_pictures_are_none_to_test_on(feature_export: FeatureExport) -> None:
+    drawn = replace(feature_export, card=replace(feature_export.card, origin="synthetic"))
+    assert (drawn.split_N == SPLITS.index("test")).any()
+    with pytest.raises(EchoFedError) as caught:
+        read_export(drawn.to_bytes())
+    assert code_of(caught) is Code.ORIGIN_UNFIT
+    learnt = replace(drawn, split_N=np.zeros_like(drawn.split_N))
+    assert read_export(learnt.to_bytes()).card.origin == "synthetic"
 
 
 def test_newer_cards_manifests_and_exports_are_refused(

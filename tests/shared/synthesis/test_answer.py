@@ -12,7 +12,7 @@ from shared.rpc.deadline import Deadline
 from shared.seeding import numpy_generator
 from shared.synthesis.answer import draw_order, expect_drawable, image_seed, label_map
 from shared.synthesis.maps import (
-    ECHO_FROM_NOISE,
+    ANATOMICAL,
     is_plausible,
     map_hash,
     phantom_maps,
@@ -88,7 +88,7 @@ def test_varied_maps_are_plausible_and_no_two_alike(order: Order) -> None:
 def test_a_varied_map_is_a_warp_of_the_maps_in_turn() -> None:
     for place in (0, 4):
         generator = numpy_generator(3, "warp", place)
-        warp = plausibly_warped(MAPS[place % 3], DRAWER_CARD.structures, generator, ECHO_FROM_NOISE)
+        warp = plausibly_warped(MAPS[place % 3], DRAWER_CARD.structures, generator, ANATOMICAL)
         assert np.array_equal(label_map(DRAWER_CARD, VARIED, place), warp)
 
 

@@ -31,6 +31,7 @@ from site_client.hosting import ensure_hospital, running_services
 from site_client.identity import accept_certificate, join
 from site_client.policy import Policy
 from site_client.segment.away import (
+    FULL_NAME,
     SERVICE,
     is_served_at_site,
     segment_at_centre,
@@ -157,12 +158,12 @@ def test_the_hospitals_own_service_answers_and_nothing_is_recorded_as_leaving(
 
 def test_a_site_asks_its_own_service_only_where_that_runs(tmp_path: Path) -> None:
     store, settings = SiteStore(tmp_path), ServicesSettings(port=free_port())
-    assert not is_served_at_site(store, settings)
+    assert not is_served_at_site(store, settings, FULL_NAME)
     ensure_hospital(store, settings, site="north", now=NOW)
-    assert not is_served_at_site(store, settings)
+    assert not is_served_at_site(store, settings, FULL_NAME)
     with running_services(store, settings, ["segmentation"], site="north"):
-        assert is_served_at_site(store, settings)
+        assert is_served_at_site(store, settings, FULL_NAME)
         elsewhere = SiteStore(tmp_path / "other")
         ensure_hospital(elsewhere, settings, site="south", now=NOW)
-        assert not is_served_at_site(elsewhere, settings)  # another hospital's authority
-    assert not is_served_at_site(store, settings)
+        assert not is_served_at_site(elsewhere, settings, FULL_NAME)  # another hospital's authority
+    assert not is_served_at_site(store, settings, FULL_NAME)

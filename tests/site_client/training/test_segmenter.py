@@ -69,6 +69,24 @@ def test_card_says_what_the_segmenter_is(traced_site: Any) -> None:
     assert opened(store, card).card == card
 
 
+def as_drawn(store: SiteStore, dataset: str) -> None:
+    """Call a dataset synthetic and leave its test clips out."""
+    manifest = store.manifest(dataset)
+    kept = tuple(clip for clip in manifest.clips if clip.split != "test")
+    store.save_manifest(replace(manifest, origin="synthetic", clips=kept))
+
+
+def test_card_says_that_drawn_pictures_were_learnt_from(traced_site: Any) -> None:
+    traced_site(dataset="patients")
+    store = traced_site(dataset="drawn")
+    store.save_manifest(replace(store.manifest("patients"), origin="real"))
+    as_drawn(store, "drawn")
+    real, _ = run(store, "patients", epochs=1)
+    mixed, _ = run(store, "patients", "drawn", epochs=1)
+    further, _ = run(store, "patients", epochs=1, start_from=mixed.id)
+    assert (real.origin, mixed.origin, further.origin) == ("real", "synthetic", "synthetic")
+
+
 def test_masks_are_learnt(traced_site: Any) -> None:
     card, _ = run(traced_site(), width=16, **LONG)
     assert card.metrics["val_dice"] > 0.85
