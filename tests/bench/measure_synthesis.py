@@ -30,7 +30,6 @@ from PIL import Image, ImageDraw
 from synthesis_downstream import DiceOfPatients, dice_figures, tried
 from synthesis_protocol import Asked, Protocol, joined, keep, kept
 from synthesis_systems import (
-    SLOW_IMAGES,
     SLOW_STEPS,
     SYSTEMS,
     costs,
@@ -72,6 +71,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--labelled", type=int, default=0, help="patients with labels; 0 for all")
     parser.add_argument("--segmenter-steps", type=int, default=2000)
+    parser.add_argument("--slow-images", type=int, default=20, help="by which SDM's cost is told")
     parser.add_argument("--features", default="", help="id of a segmenter of the site that judges")
     parser.add_argument("--systems", nargs="+", default=list(SYSTEMS), choices=SYSTEMS)
     parser.add_argument("--out", type=Path, required=True)
@@ -81,7 +81,7 @@ def main() -> None:
     torch.set_num_threads(2)
     asked = Asked(
         told.dataset, told.seed, told.labelled, told.seconds, told.images, told.size,
-        told.segmenter_steps, told.features,
+        told.segmenter_steps, told.features, told.slow_images,
     )  # fmt: skip
     protocol = Protocol(SiteStore(told.site), asked, told.out / _folder_name(asked))
     rows = compared(protocol, told.systems)
@@ -161,7 +161,7 @@ def _slow_row(protocol: Protocol) -> dict[str, object]:
     sampler = Sampler(
         own.solver, own.schedule, SLOW_STEPS, own.sigma_min, own.sigma_max, own.guidance
     )
-    few = protocol.drawing.take(min(SLOW_IMAGES, protocol.asked.images))
+    few = protocol.drawing.take(min(protocol.asked.slow_images, protocol.asked.images))
     _, cost = drawn(synthesizer, few, sampler, protocol.folder / "sdm" / "slow")
     counted = costs("sdm", protocol, sampler, len(synthesizer.card.views))
     return {**course, **counted, **_rounded(cost)}

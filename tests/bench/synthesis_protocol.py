@@ -44,6 +44,7 @@ class Asked:
         size: rows and columns of what is drawn.
         segmenter_steps: of optimisation, equal for all segmenters.
         features: id of the site's segmenter that judges images, empty for the real-only one.
+        slow_images: by which all steps of SDM are timed.
     """
 
     dataset: str
@@ -54,6 +55,7 @@ class Asked:
     size: int
     segmenter_steps: int
     features: str = ""
+    slow_images: int = 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -28,7 +28,7 @@ from site_client.training.synthesizer import train_synthesizer
 CONFIGS = Path(__file__).parents[2] / "deploy" / "configs" / "synthesis"
 SYSTEMS = ("sdm", "vp", "ve", "edm", "edm_l128", "edm_l64", "ours", "kl")
 """The six of Stojanovski et al. 2024 (arXiv 2409.19371), ours, and ours in a trained latent."""
-RESPACED, SLOW_STEPS, SLOW_IMAGES = 50, 1000, 20  # of SDM
+RESPACED, SLOW_STEPS = 50, 1000  # of SDM
 _AUTOENCODER_SHARE = 0.2  # of the seconds, where the configuration does not say
 _PIECE = 8  # images after which drawing may be killed
 
