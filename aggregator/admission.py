@@ -21,10 +21,10 @@ from shared.echo.expert import CARD_FILE
 from shared.echo.model_card import ModelCard, load_model_files, read_model_card, save_model
 from shared.errors import Code, EchoFedError
 from shared.files import arrays_from_bytes, expect_file_name, read_json
+from shared.services.synthesizers import SYNTHESIS
 
 log = logging.getLogger(__name__)
 _ALIAS = re.compile(r"[a-z][a-z0-9-]{0,63}")
-SYNTHESIS = "synthesis"
 _TAKEN = ("serving", "candidate")  # what fusions are called
 
 

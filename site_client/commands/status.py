@@ -5,7 +5,7 @@ from typing import Any
 
 from shared.console import emit, table
 from shared.echo.expert import CARD_FILE, read_expert_card
-from shared.echo.model_card import KINDS, ModelKind, kind_folder, read_model_card
+from shared.echo.model_card import KINDS, ModelCard, ModelKind, kind_folder, read_model_card
 from shared.files import read_json
 from shared.ledger import Ledger
 from site_client.commands.options import CONFIG_FILE, ConfigOption, JsonOption, SetOption, open_site
@@ -76,9 +76,13 @@ def _models(store: SiteStore, kind: ModelKind) -> list[dict[str, Any]]:
             kind: card.id,
             "site": card.site,
             "origin": card.origin,
-            **({"answers": card.answers} if card.kind == "segmenter" else {}),
+            **_told_of(card),
             "aliases": " ".join(alias for alias, named in aliases if named == card.id),
         }
         for card in cards
         if card.kind == kind
     ]
+
+
+def _told_of(card: ModelCard) -> dict[str, Any]:
+    return {"answers": card.answers} if card.kind == "segmenter" else {"size": card.image_size}
