@@ -3,14 +3,14 @@
 import math
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 from torch import Tensor, nn
 
-from shared.echo.manifest import DatasetManifest
+from shared.echo.manifest import DatasetManifest, require_patients_apart
 from shared.echo.origin import mixed_origin
 from shared.echo.synthesizer import (
     FEWEST_PATIENTS,
@@ -70,12 +70,16 @@ def train_synthesizer(
 
     Raises:
         EchoFedError: DATASET_UNKNOWN, NAME_UNKNOWN, CONFIG_INVALID, FRAMES_MISSING, MODEL_UNKNOWN,
-            TOO_FEW_PATIENTS, SHAPE_MISMATCH, FEATURES_NOT_FINITE, DISK_FULL, CHECKPOINT_CORRUPT.
+            TOO_FEW_PATIENTS, SHAPE_MISMATCH, FEATURES_NOT_FINITE, DISK_FULL, CHECKPOINT_CORRUPT,
+            PATIENT_IN_TWO_SPLITS where the autoencoder that is taken has learnt from a patient whom
+            these datasets keep for another split.
     """
     cpu_began = time.process_time()
     expect_sampler(Sampler(**settings.sampler.model_dump()))
     manifests = [store.manifest(name) for name in datasets]
     donor = _donor(store, settings)
+    if donor is not None and donor[0].site == site:
+        _expect_patients_apart(store, {*datasets, *donor[0].datasets})
     first = donor[0].weights_sha256 if donor else ""
     folder = store.root / "runs" / run_name("synthesize", settings, manifests, first)
     with numeric_threads(settings.threads):
@@ -152,6 +156,13 @@ def _donor(store: SiteStore, settings: SynthesizerSettings) -> Donor | None:
             "name that in synthesizer.autoencoder.network, or take another synthesizer",
         )
     return card, weights
+
+
+def _expect_patients_apart(store: SiteStore, datasets: Collection[str]) -> None:
+    """Datasets of both trainings that are still here; what is gone cannot be looked through."""
+    here = store.datasets()
+    manifests = [store.manifest(name) for name in sorted(datasets) if name in here]
+    require_patients_apart(clip for manifest in manifests for clip in manifest.clips)
 
 
 def _draft(

@@ -1,5 +1,6 @@
 """A synthesizer learns from annotated frames, goes on where it was killed, and says what it is."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -41,7 +42,11 @@ def site(traced_site: Any) -> SiteStore:
 
 
 def run(
-    store: SiteStore, *, stop_at: tuple[str, int] | None = None, **changes: Any
+    store: SiteStore,
+    *,
+    dataset: str = "traced",
+    stop_at: tuple[str, int] | None = None,
+    **changes: Any,
 ) -> tuple[SynthesizerCard, list[Stride]]:
     strides: list[Stride] = []
 
@@ -51,7 +56,7 @@ def run(
             raise KilledError
 
     settings = build_settings(SynthesizerSettings, SMALL | changes)
-    card = train_synthesizer(store, ["traced"], settings, site="north", now=NOW, report=report)
+    card = train_synthesizer(store, [dataset], settings, site="north", now=NOW, report=report)
     return card, strides
 
 
@@ -105,6 +110,22 @@ def test_two_denoisers_share_an_autoencoder(site: SiteStore) -> None:
     shared = [name for name in theirs if name.startswith("autoencoder.")]
     assert shared
     assert all((mine[name] == theirs[name]).all() for name in shared)
+
+
+def test_an_autoencoder_that_has_seen_patients_kept_for_another_split_is_not_taken(
+    site: SiteStore, traced_site: Any
+) -> None:
+    first, _ = run(site)
+    taught = sorted({clip.patient for clip in site.manifest("traced").of_split("train")})
+    traced_site(dataset="later", clips_per_patient=2, num_patients=12)
+    later = site.manifest("later")
+    kept = sorted({clip.patient for clip in later.of_split("test")})
+    again = dict(zip(kept, taught, strict=False))
+    clips = (replace(clip, patient=again.get(clip.patient, clip.patient)) for clip in later.clips)
+    site.save_manifest(replace(later, clips=tuple(clips)))
+    with pytest.raises(EchoFedError) as refused:
+        run(site, dataset="later", autoencoder_from=first.id)
+    assert refused.value.code is Code.PATIENT_IN_TWO_SPLITS
 
 
 def test_few_labels_are_those_of_whole_patients(site: SiteStore) -> None:
