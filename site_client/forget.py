@@ -30,6 +30,8 @@ class Forgotten:
         experts: this site's experts that were trained on the content with the patient.
         experts_earlier: those trained on an earlier content of the dataset, in which the patient
             may have been.
+        models: this site's segmenters and synthesizers of the dataset, whatever its content was;
+            the latter hold an embedding of each frame that they learnt from.
     """
 
     dataset: str
@@ -41,6 +43,7 @@ class Forgotten:
     content_after: str = ""
     experts: tuple[str, ...] = ()
     experts_earlier: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
 
     def document(self) -> dict[str, object]:
         """Counts, hashes and experts, for a person and the ledger; nothing of the patient."""
@@ -54,6 +57,7 @@ class Forgotten:
             "content_after": self.content_after,
             "experts": list(self.experts),
             "experts_of_earlier_content": list(self.experts_earlier),
+            "models": list(self.models),
         }
 
 
@@ -109,7 +113,9 @@ def forget(
             erase_pixels(store, note)
         before = holding.get(name)
         after = _without(before, patient) if before else None
-        one = _erase_clips(store, before, after, cards) if before and after else Forgotten(name)
+        one = Forgotten(name)
+        if before and after:
+            one = _erase_clips(store, before, after, cards, site=site)
         one = replace(one, num_held=len(notes))
         Ledger(store.ledger_path).append("patient.forgotten", one.document(), actor=site)
         for note in notes:
@@ -137,12 +143,19 @@ def _without(manifest: DatasetManifest, patient: str) -> DatasetManifest:
 
 
 def _erase_clips(
-    store: SiteStore, before: DatasetManifest, after: DatasetManifest, cards: Sequence[ExpertCard]
+    store: SiteStore,
+    before: DatasetManifest,
+    after: DatasetManifest,
+    cards: Sequence[ExpertCard],
+    *,
+    site: str,
 ) -> Forgotten:
     """Delete the clips and exports that ``after`` does not know any more."""
     others = {store.manifest(name).content_hash() for name in store.datasets() if name != before.id}
     store.remove_stray_clips(after)
     store.preview_path(after.id).unlink(missing_ok=True)
+    own = [one for one in store.model_cards() if one.site == site and before.id in one.datasets]
+    store.remove_pictures([card.id for card in own if card.kind == "synthesizer"])
     _forget_files(store, after)
     num_exports = prune_exports(store, {*others, after.content_hash()})
     content = before.content_hash()
@@ -162,6 +175,7 @@ def _erase_clips(
             for card in cards
             if before.id in card.datasets and content not in card.dataset_hashes
         ),
+        models=tuple(card.id for card in own),
     )
 
 

@@ -6,7 +6,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,13 @@ from numpy.typing import NDArray
 
 from shared.echo.expert import CARD_FILE, WEIGHTS_FILE, ExpertCard, read_expert_card
 from shared.echo.manifest import ClipRecord, DatasetManifest, load_manifest, save_manifest
-from shared.echo.model_card import KINDS, ModelKind, kind_folder
+from shared.echo.model_card import (
+    KINDS,
+    ModelCard,
+    ModelKind,
+    kind_folder,
+    read_model_card,
+)
 from shared.errors import Code, EchoFedError
 from shared.files import read_json, sha256_hex, write_bytes, write_json
 from site_client.clip_file import (
@@ -30,6 +36,8 @@ from site_client.journal import Journal
 log = logging.getLogger(__name__)
 MANIFEST_FILE = "manifest.json"
 ALIASES_FILE = "aliases.json"
+PICTURES = "pictures"
+"""Folder of what a synthesizer showed while it learnt: label maps of patients among it."""
 _KEY_BYTES = 32
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -274,6 +282,23 @@ class SiteStore:
             for kind in KINDS
             for name in _complete(self.root / kind_folder(kind), CARD_FILE)
         }
+
+    def model_cards(self) -> list[ModelCard]:
+        """Cards of the segmenters and synthesizers here; a damaged one is passed over."""
+        cards = []
+        for name, folder in self.models().items():
+            try:
+                cards.append(read_model_card(read_json(folder / CARD_FILE)))
+            except EchoFedError as error:
+                log.warning("model %s is not looked at: %s", name, error)
+        return cards
+
+    def remove_pictures(self, synthesizers: Collection[str]) -> None:
+        """Delete what synthesizers showed while they learnt, and all that unfinished ones did."""
+        shown = [self.synthesizer_folder(name) / PICTURES for name in synthesizers]
+        for folder in (*shown, *(self.root / "runs").glob(f"*/{PICTURES}")):
+            if folder.is_dir():
+                shutil.rmtree(folder)
 
     def aliases(self) -> dict[str, str]:
         """What each alias stands for here: the id of a segmenter or a synthesizer."""

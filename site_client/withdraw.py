@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from shared.echo.expert import CARD_FILE, ExpertCard, read_fusion_card
-from shared.echo.model_card import ModelCard, read_model_card
+from shared.echo.model_card import ModelCard
 from shared.errors import Code, EchoFedError
 from shared.files import read_json
 from shared.ledger import Ledger
@@ -80,7 +80,7 @@ def withdraw(store: SiteStore, policy: Path, dataset: str, *, site: str, today: 
     if dataset not in load_policy(policy).datasets:
         store.manifest(dataset)  # refuses what is unknown in either place
     cards = _affected(store.expert_cards(), dataset, site)
-    models = _affected(_model_cards(store), dataset, site)
+    models = _affected(store.model_cards(), dataset, site)
     weights = {card.weights_sha256 for card in cards}
     fusions = _fusions(store, f"{site}-{dataset}-", {card.id for card in cards})
     staying = {store.manifest(name).content_hash() for name in store.datasets() if name != dataset}
@@ -130,17 +130,6 @@ def _delete(
         store.remove_segmenter(segmenter)
     for synthesizer in done.synthesizers:
         store.remove_synthesizer(synthesizer)
-
-
-def _model_cards(store: SiteStore) -> list[ModelCard]:
-    """Cards of the segmenters and synthesizers here; a damaged one is passed over."""
-    cards = []
-    for name, folder in store.models().items():
-        try:
-            cards.append(read_model_card(read_json(folder / CARD_FILE)))
-        except EchoFedError as error:
-            log.warning("model %s is not looked at: %s", name, error)
-    return cards
 
 
 def _affected(found: Iterable[C], dataset: str, site: str) -> list[C]:

@@ -54,7 +54,9 @@ def forget(
     done = erase(site.store, patient, datasets, site=site.settings.site)
     documents = [one.document() for one in done]
     stale = sorted({name for one in done for name in (*one.experts, *one.experts_earlier)})
+    models = sorted({name for one in done for name in one.models})
     afterwards = [*_AFTERWARDS, *(f"train expert {name} again or withdraw it" for name in stale)]
+    afterwards += [f"train {name} again, and delete what it drew" for name in models]
     document = {"forgotten": documents, "afterwards": afterwards}
     emit(document, as_json=as_json, tables=_tables(documents, afterwards))
 

@@ -26,14 +26,13 @@ from shared.settings import dump_settings, flatten, hash_settings
 from shared.synthesis.semantic import expect_sampler
 from site_client.annotated import LEARNT_SPLITS, Wanted, load_annotated
 from site_client.settings import SynthesizerSettings
-from site_client.store import SiteStore
+from site_client.store import PICTURES, SiteStore
 from site_client.training.checkpoint import prefixed, run_name
 from site_client.training.embedding import EmbeddingPlan
 from site_client.training.expert import numeric_threads
 from site_client.training.strides import Stride, StrideCourse
 from site_client.training.synthesis_batches import fewest_patients, labelled, structures_of
 from site_client.training.synthesizer_stages import (
-    PICTURES,
     Donor,
     Latents,
     SynthesisLesson,

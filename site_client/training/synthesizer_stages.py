@@ -20,6 +20,7 @@ from shared.synthesis.release import embedded, fit_threshold
 from site_client.annotated import AnnotatedFrames
 from site_client.augment.warp import WarpReach
 from site_client.settings import SynthesizerSettings
+from site_client.store import PICTURES
 from site_client.training.autoencoder import ImageLesson, train_autoencoder
 from site_client.training.checkpoint import Checkpoint, prefixed, under
 from site_client.training.denoising import Denoising, DenoisingPlan, Encode, save_sheet
@@ -35,8 +36,6 @@ from site_client.training.strides import (
 )
 from site_client.training.synthesis_batches import DrawnBatch, DrawnMaterial
 
-PICTURES = "pictures"
-"""Folder of the pictures of a run."""
 _PICTURE_STEPS = 20  # at most, whatever the sampler takes
 Report = Callable[[Stride], None]
 Donor = tuple[SynthesizerCard, bytes]

@@ -14,9 +14,11 @@ import pytest
 from shared.echo.expert import ExpertCard, save_checkpoint
 from shared.echo.features import FeatureExport
 from shared.echo.schema import to_document
+from shared.echo.synthesizer import save_synthesizer
 from shared.errors import Code, EchoFedError
 from shared.files import sha256_hex, write_bytes, write_json
 from shared.ledger import Ledger
+from shared.testing.synthesizers import untrained_synthesizer
 from site_client.deidentify import Pseudonyms
 from site_client.forget import forget, patient_key
 from site_client.journal import JournalEntry
@@ -110,6 +112,19 @@ def test_experts_of_the_content_and_of_earlier_contents_are_told_apart(store: Si
     (done,) = forget(store, PATIENT, ["demo"], site="north")
     assert done.experts == ("north-demo",)
     assert done.experts_earlier == ("north-demo-old",)
+
+
+def test_pictures_of_training_go_and_models_are_told(store: SiteStore) -> None:
+    for name, dataset in (("one", "demo"), ("other", "more")):
+        card, weights = untrained_synthesizer(len(name), dataset=dataset)
+        folder = store.synthesizer_folder(name)
+        save_synthesizer(folder, replace(card, id=name), weights)
+        write_bytes(folder / "pictures" / "step-000001.png", b"maps")
+    write_bytes(store.root / "runs" / "synthesize-0" / "pictures" / "step-000001.png", b"maps")
+    (done,) = forget(store, PATIENT, ["demo"], site="north")
+    assert done.models == ("one",)
+    left = [path.parent.parent.name for path in store.root.rglob("step-*.png")]
+    assert left == ["other"]
 
 
 def test_a_damaged_expert_does_not_keep_a_patient(store: SiteStore) -> None:
