@@ -10,10 +10,11 @@ from datetime import datetime
 
 import numpy as np
 
+from shared.echo.mask import OUTSIDE
 from shared.echo.model_name import ModelName
 from shared.errors import Code, EchoFedError
 from shared.seeding import derive_seed
-from shared.synthesis.order import Order, Part, Variation
+from shared.synthesis.order import Drawing, Order, Part, Variation
 from site_client.deidentify import Pseudonyms
 from site_client.journal import Journal, JournalEntry
 from site_client.origins import expect_same_origin
@@ -157,22 +158,47 @@ def _drawn(
     """What became of maps that are drawn together; one by one where a host refuses some of them."""
     if not rows:
         return
-    model: ModelName | None = None
     try:
-        for part in ask(_order(request, structures, rows)):
-            if isinstance(part, ModelName):
-                model = part
-                continue
-            assert model is not None, "the model is named first"
-            yield keep_drawing(store, request, rows[list(rows)[part.place]], part, model)
+        answers = _answers(ask(_order(request, structures, rows)), rows)
+        for row, drawing, model in answers:
+            yield keep_drawing(store, request, row, drawing, model)
     except EchoFedError as error:
         if len(rows) == 1:
             yield _implausible(next(iter(rows.values())).key, error)
             return
         if error.code is not Code.MAP_IMPLAUSIBLE:
             raise
-        for place, row in rows.items():
-            yield from _drawn(store, request, structures, ask, {place: row})
+        for number, one in rows.items():
+            yield from _drawn(store, request, structures, ask, {number: one})
+
+
+def _answers(
+    parts: Iterator[Part], rows: Mapping[int, Place]
+) -> Iterator[tuple[Place, Drawing, ModelName]]:
+    """What was drawn at which place, and by what; who draws may be of another release.
+
+    Raises:
+        EchoFedError: WIRE_INVALID where the images are not those that were asked for.
+    """
+    left = dict(enumerate(rows.values()))  # by their places in the order
+    model: ModelName | None = None
+    for part in parts:
+        if isinstance(part, ModelName):
+            model = part
+        elif model is None or part.place not in left or part.map.names[0] != OUTSIDE:
+            raise _strange_answer()
+        else:
+            yield left.pop(part.place), part, model
+    if left:
+        raise _strange_answer()
+
+
+def _strange_answer() -> EchoFedError:
+    return EchoFedError(
+        Code.WIRE_INVALID,
+        "who draws has not answered with the images that were asked for",
+        "update the older of the two ends",
+    )
 
 
 def _implausible(key: str, error: EchoFedError) -> JournalEntry:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shared.echo.mask import OUTSIDE
+from shared.echo.mask import OUTSIDE, Mask
 from shared.errors import Code, EchoFedError
 from shared.ledger import Ledger
 from shared.synthesis.maps import expect_plausible, map_hash
@@ -209,6 +209,37 @@ def test_a_map_that_the_host_refuses_is_left_out_and_the_others_are_drawn(yard: 
     assert report.refused == {"MAP_IMPLAUSIBLE": 16 - num}
     assert all(int(clip.synthesis.map_sha256, 16) % 3 for clip in report.manifest.clips)
     assert yard.run(num=16).num_known == 16
+
+
+def _twice(parts: list[Any]) -> list[Any]:
+    return [*parts, parts[-1]]
+
+
+def _nameless(parts: list[Any]) -> list[Any]:
+    return parts[1:]
+
+
+def _fewer(parts: list[Any]) -> list[Any]:
+    return parts[:-1]
+
+
+def _elsewhere(parts: list[Any]) -> list[Any]:
+    return [parts[0], replace(parts[1], place=99)]
+
+
+def _without_outside(parts: list[Any]) -> list[Any]:
+    mask = Mask(parts[1].map.labels_HW, ("elsewhere", *parts[1].map.names[1:]), None, "")
+    return [parts[0], replace(parts[1], map=mask), *parts[2:]]
+
+
+@pytest.mark.parametrize("spoil", [_twice, _nameless, _fewer, _elsewhere, _without_outside])
+def test_a_strange_answer_is_refused_and_makes_no_dataset(yard: Any, spoil: Any) -> None:
+    ask = yard.ask
+    yard.ask = lambda order: iter(spoil(list(ask(order))))
+    with pytest.raises(EchoFedError) as caught:
+        yard.run(num=8)
+    assert code_of(caught) is Code.WIRE_INVALID
+    assert "drawn" not in yard.store.datasets()
 
 
 def test_no_dataset_stands_where_every_image_is_held_back(yard: Any) -> None:
