@@ -180,7 +180,7 @@ class AutoencoderSettings(Settings):
 
     network: str = "kl"
     """kl, gamma, or pixels for none."""
-    options: dict[str, bool | int | float | tuple[int, ...]] = Field(default_factory=dict)
+    options: dict[str, bool | int | float | str | tuple[int, ...]] = Field(default_factory=dict)
     """What the network is built with; its own defaults hold for what is left out."""
     steps: Positive = 20_000
     """Upper bound of steps."""
@@ -224,7 +224,7 @@ class SynthesizerSettings(Settings):
 
     network: str = "spade_unet"
     """Name in the table of denoisers."""
-    options: dict[str, bool | int | float | tuple[int, ...]] = Field(default_factory=dict)
+    options: dict[str, bool | int | float | str | tuple[int, ...]] = Field(default_factory=dict)
     """What the network is built with, beside channels, structures and views."""
     autoencoder: AutoencoderSettings = AutoencoderSettings()
     autoencoder_from: str = ""
@@ -288,6 +288,8 @@ class SynthesizerSettings(Settings):
     def _end(self) -> Self:
         if not self.steps and not self.seconds:
             raise ValueError("a training needs an end: set steps or seconds")
+        if self.evenness < 1 and self.precondition != "edm":
+            raise ValueError("only edm wraps channel by channel: set evenness 1, or that")
         return self
 
 

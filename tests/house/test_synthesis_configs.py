@@ -7,8 +7,9 @@ import torch
 
 from shared.diffusion import PRECONDITIONS
 from shared.echo.synthesizer import Sampler
+from shared.errors import Code, EchoFedError
 from shared.models import AUTOENCODERS, DENOISERS
-from shared.settings import load_settings
+from shared.settings import build_settings, load_settings
 from shared.synthesis.semantic import expect_sampler
 from site_client.settings import SynthesizerSettings
 
@@ -41,3 +42,25 @@ def test_latents_of_the_paper_are_half_and_a_quarter_of_the_side() -> None:
         with torch.device("meta"):
             autoencoder = AUTOENCODERS["gamma"](**settings.autoencoder.options)
         assert autoencoder.factor == factor
+
+
+@pytest.mark.parametrize(
+    "impossible",
+    [{"steps": 0, "seconds": 0.0}, {"evenness": 0.5, "precondition": "flow"}],
+    ids=["without an end", "channels of their own deviations in a flow"],
+)
+def test_settings_that_no_training_can_keep_are_refused_at_once(
+    impossible: dict[str, object],
+) -> None:
+    with pytest.raises(EchoFedError) as refused:
+        build_settings(SynthesizerSettings, impossible)
+    assert refused.value.code is Code.CONFIG_INVALID
+
+
+def test_an_option_in_words_reaches_the_network() -> None:
+    settings = build_settings(
+        SynthesizerSettings, {"network": "adm", "options": {"embedding": "geometric", "width": 8}}
+    )
+    with torch.device("meta"):
+        DENOISERS[settings.network](1, NUM_STRUCTURES, NUM_VIEWS, **settings.options)
+    assert settings.options == {"embedding": "geometric", "width": 8}
