@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from aggregator import cli as aggregator_cli
 from shared.echo.manifest import DatasetManifest
+from shared.echo.segmenter import load_segmenter_files
 from shared.errors import Code, EchoFedError
 from shared.ledger import Ledger
 from shared.testing.commands import serving, set_options
@@ -23,14 +24,14 @@ from site_client.store import SiteStore
 
 README = Path(__file__).parents[3] / "README.md"
 CHAPTER = "## Synthesise:"
-SMALLER = ("24, 1, 30, (180, 240)", "8, 1, 3, (96, 128)")
+SMALLER = ("24, 1, 30, (180, 240)", "16, 1, 3, (96, 128)")
 APPS: dict[str, typer.Typer] = {
     "echofed-aggregator": aggregator_cli.build_app(),
     "echofed-site": site_cli.build_app(),
 }
 SYNTHESIZER = {
     "options": "{width: 8, mults: [1], hidden: 4}", "image_size": 32, "sampler.steps": 2,
-    "seconds": 0, "steps": 2, "batch_size": 2, "embedding_steps": 4, "threads": 1,
+    "seconds": 0, "steps": 2, "batch_size": 2, "embedding_steps": 40, "threads": 1,
 }  # fmt: skip
 SEGMENTER = {"image_size": 32, "width": 8, "depth": 2, "epochs": 1, "threads": 1}
 QUICK = [
@@ -116,7 +117,7 @@ def test_the_chapter_leads_from_masks_to_a_segmenter_of_drawn_images(
                 (site / "policy.yaml").write_text((tmp_path / "consent.yaml").read_text())
     assert newcomer.ran == [
         "init", "enrol", "init", "enrol", "init", "ingest", "train", "export", "register", "serve",
-        "synthesize", "train", "segment", "fetch-model", "synthesize",
+        "fetch-model", "synthesize", "train", "segment", "synthesize",
     ]  # fmt: skip
     store = newcomer.store
     expect_stamped(store, store.manifest("drawn"), num=100)
@@ -124,7 +125,8 @@ def test_the_chapter_leads_from_masks_to_a_segmenter_of_drawn_images(
     files = list((tmp_path / "dicom").iterdir())
     assert {dcmread(file, stop_before_pixels=True).SyntheticData for file in files} == {"YES"}
     (segmenter,) = store.segmenters()
-    assert store.segmenter_card(segmenter).origin == "synthetic"
+    card, _ = load_segmenter_files(store.segmenter_folder(segmenter))
+    assert (card.origin, card.datasets) == ("synthetic", ("drawn",))
     assert (tmp_path / "seen" / "overlay.png").is_file()
     assert list(store.synthesizer_folder(store.synthesizers()[0]).rglob("*.png"))
     sent = [entry.body["artefact"] for entry in Ledger(store.ledger_path).entries()
