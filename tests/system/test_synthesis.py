@@ -134,9 +134,12 @@ def enrolled(folder: Path, config: Path, port: int) -> tuple[SiteStore, CentreSe
     accept_certificate(store.identity_folder, document)
     centre.state.close()
     save_policy(Policy(), store.root / "policy.yaml")
-    told = {"address": "127.0.0.1:1", "federation": "test", "services": f"127.0.0.1:{port}"}
-    (store.root / "site.yaml").write_text(yaml.safe_dump({"site": "north", "centre": told}))
-    return store, CentreSettings(**told)
+    settings = CentreSettings(
+        address="127.0.0.1:1", federation="test", services=f"127.0.0.1:{port}"
+    )
+    tree = {"site": "north", "centre": settings.model_dump()}
+    (store.root / "site.yaml").write_text(yaml.safe_dump(tree))
+    return store, settings
 
 
 def kill_in_mid_job(
@@ -168,7 +171,7 @@ def cancel_in_mid_job(folder: Path, channel: Channel, story: Told) -> None:
 def refuse(folder: Path, channel: Channel, story: Told) -> None:
     story.jobs.append(names_in(jobs_of(folder)))
     for name, (order, _) in BAD.items():
-        story.refused[name] = code_of(lambda order=order: submit_synthesis(channel, order))  # type: ignore[misc]
+        story.refused[name] = code_of(lambda order=order: submit_synthesis(channel, order))
     story.jobs.append(names_in(jobs_of(folder)))
 
 
