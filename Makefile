@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.echofed-installed
 OUT ?= runs/demo
 
-.PHONY: install demo test check check-long figures streams protos clean
+.PHONY: install demo test check check-long figures synthesis streams protos clean
 
 install: $(STAMP)
 
@@ -33,6 +33,9 @@ streams: $(STAMP)
 
 figures: $(STAMP)
 	$(BIN)/python deploy/demo/figures.py --config deploy/configs/experiments/figures.yaml --out runs/figures
+
+synthesis: $(STAMP)
+	$(BIN)/python tests/bench/measure_synthesis.py $(SITE) $(DATASET) --out runs/synthesis $(ARGS)
 
 protos: $(STAMP)
 	VENV=$(VENV) bash deploy/protoc.sh

@@ -11,6 +11,8 @@ from shared.errors import Code, EchoFedError
 from shared.files import read_json, sha256_hex, write_bytes, write_json
 
 SYNTHESIZER_CARD_VERSION = 1
+FEWEST_PATIENTS = "fewest_patients"
+"""Figure of the card: patients whose label maps taught, in the dataset and view with the fewest."""
 Option = bool | int | float | str | tuple[int, ...]
 
 

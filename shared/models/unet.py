@@ -57,17 +57,26 @@ class UNetTrunk(nn.Module):
         )
         self.join = nn.ModuleList(conv_pair(2 * upper, upper) for upper in widths[:-1])
 
+    def levels(self, image_NCHW: Tensor) -> list[Tensor]:
+        """The encoder's features, the finest first, half as many cells a side with each.
+
+        The edge is repeated up to the next multiple of the stride.
+        """
+        height, width = image_NCHW.shape[-2:]
+        below, right = -height % self.stride, -width % self.stride
+        padded_NCHW = nn.functional.pad(image_NCHW, (0, right, 0, below), mode="replicate")
+        maps: list[Tensor] = [self.stem(self.gather(padded_NCHW))]
+        for down in self.down:
+            maps.append(down(maps[-1]))
+        return maps
+
     def forward(self, image_NCHW: Tensor) -> Tensor:
         """Features (N, D, H', W'); the edge is repeated up to the next multiple of the stride.
 
         With patches of p, H' is H over p, rounded up.
         """
         height, width = image_NCHW.shape[-2:]
-        below, right = -height % self.stride, -width % self.stride
-        padded_NCHW = nn.functional.pad(image_NCHW, (0, right, 0, below), mode="replicate")
-        maps = [self.stem(self.gather(padded_NCHW))]
-        for down in self.down:
-            maps.append(down(maps[-1]))
+        maps = self.levels(image_NCHW)
         lower: Tensor = maps.pop()
         while maps:
             level = len(maps) - 1

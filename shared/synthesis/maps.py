@@ -157,10 +157,30 @@ def warped(labels_HW: Labels, generator: np.random.Generator, reach: MapReach) -
     are those of the nearest pixel, and what leaves the sector is cut off.
     """
     height, width = labels_HW.shape
-    places = _sources((height, width), generator, reach)
+    places = warp_sources((height, width), generator, reach)
     tissue_HW = np.maximum(labels_HW, 1)  # what comes from outside the sector is background
     moved_HW = ndimage.map_coordinates(tissue_HW, places, order=0, mode="grid-constant", cval=1)
     return np.where(labels_HW == 0, np.uint8(0), moved_HW.astype(np.uint8))
+
+
+def warp_sources(
+    size_HW: tuple[int, int], generator: np.random.Generator, reach: MapReach
+) -> NDArray[np.float64]:
+    """Where each pixel of a warped map comes from, (2, H, W) as (row, column).
+
+    What ``warped`` moves a map by with a generator in the same state.
+    """
+    side = np.array(size_HW, np.float64)[:, None, None]
+    place_2HW = np.indices(size_HW).astype(np.float64)
+    angle, shear = np.radians(generator.uniform(-1, 1, 2) * (reach.rotation_deg, reach.shear_deg))
+    shift_2 = generator.uniform(-reach.shift, reach.shift, 2)[:, None, None] * side
+    zoom = generator.uniform(*reach.scale)
+    turn_22 = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    back_22 = np.linalg.inv(zoom * turn_22 @ np.array([[1.0, 0.0], [np.tan(shear), 1.0]]))
+    middle = (side - 1) / 2
+    straight_2HW = np.einsum("ij,jhw->ihw", back_22, place_2HW - middle - shift_2) + middle
+    bent_2HW: NDArray[np.float64] = straight_2HW + _bends(size_HW, generator, reach) * side
+    return bent_2HW
 
 
 def plausibly_warped(
@@ -271,23 +291,6 @@ def _rest_share(region_HW: Booleans) -> float:
 def _grown(region_HW: Booleans, pixels: int) -> Booleans:
     out: Booleans = ndimage.binary_dilation(region_HW, np.ones((3, 3)), iterations=pixels)
     return out
-
-
-def _sources(
-    size_HW: tuple[int, int], generator: np.random.Generator, reach: MapReach
-) -> NDArray[np.float64]:
-    """Where each pixel of a warped map comes from, (2, H, W) as (row, column)."""
-    side = np.array(size_HW, np.float64)[:, None, None]
-    place_2HW = np.indices(size_HW).astype(np.float64)
-    angle, shear = np.radians(generator.uniform(-1, 1, 2) * (reach.rotation_deg, reach.shear_deg))
-    shift_2 = generator.uniform(-reach.shift, reach.shift, 2)[:, None, None] * side
-    zoom = generator.uniform(*reach.scale)
-    turn_22 = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    back_22 = np.linalg.inv(zoom * turn_22 @ np.array([[1.0, 0.0], [np.tan(shear), 1.0]]))
-    middle = (side - 1) / 2
-    straight_2HW = np.einsum("ij,jhw->ihw", back_22, place_2HW - middle - shift_2) + middle
-    bent_2HW: NDArray[np.float64] = straight_2HW + _bends(size_HW, generator, reach) * side
-    return bent_2HW
 
 
 def _bends(

@@ -5,7 +5,7 @@ Arrays in, arrays out, and no row depends on another, so that it may run in a pr
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
@@ -17,14 +17,12 @@ from torch import Tensor, nn
 
 from shared.diffusion import SCHEDULES, SOLVERS
 from shared.diffusion.bands import wrapping
-from shared.diffusion.base import Denoise, Precondition
-from shared.diffusion.precondition import denoised
-from shared.diffusion.sample import guided, sample
 from shared.echo.synthesizer import Sampler, SynthesizerCard, load_synthesizer_files
 from shared.errors import Code, EchoFedError
 from shared.models import AUTOENCODERS, DENOISERS, EMBEDDINGS, Autoencoder
 from shared.models.backbone import load_weights, unpack_tensors
 from shared.shapes import expect
+from shared.synthesis.draw import Parts, decode_latents, draw_latents
 from shared.synthesis.maps import one_hot_maps
 from shared.synthesis.release import ReleaseGate
 
@@ -44,19 +42,6 @@ Forward = Callable[
 ``SOLVERS.names()``) -> images (N, S, S), similarities (N,), whether each may be released (N,)."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Parts:
-    """The networks of a synthesizer with their weights.
-
-    Args:
-        denoiser: a line of ``DENOISERS``.
-        autoencoder: a line of ``AUTOENCODERS``; a module.
-    """
-
-    denoiser: nn.Module
-    autoencoder: Autoencoder
-
-
 class Synthesizer:
     """Draws images of label maps by the denoiser of a card."""
 
@@ -64,8 +49,7 @@ class Synthesizer:
         """Keep the card, its networks, and the gate that judges what they draw.
 
         Raises:
-            EchoFedError: CONFIG_INVALID for a card whose latent does not fit its autoencoder;
-                NAME_UNKNOWN for a preconditioning that is not in the table.
+            EchoFedError: CONFIG_INVALID for a card whose latent does not fit its autoencoder.
         """
         channels, factor = parts.autoencoder.latent_channels, parts.autoencoder.factor
         if {len(card.latent_shift), len(card.latent_scale)} != {channels} or (
@@ -80,9 +64,6 @@ class Synthesizer:
         self.card = card
         self.gate = gate
         self._parts = parts
-        self._precondition: Precondition = wrapping(card.precondition, card.sigma_data)
-        side = card.image_size // factor
-        self._shape_CHW = (channels, side, side)
 
     def images(
         self,
@@ -125,44 +106,18 @@ class Synthesizer:
         sampler: Sampler,
     ) -> NDArray[np.uint8]:
         maps_NLSS = one_hot_maps(labels_NSS, len(self.card.structures))
-        views_N = torch.from_numpy(view_N.astype(np.int64))
-        denoise = guided(
-            self._denoise(maps_NLSS, views_N),
-            self._denoise(torch.zeros_like(maps_NLSS), views_N),
-            sampler.guidance,
-        )
-        levels_S = SCHEDULES[sampler.schedule](sampler.steps, sampler.sigma_min, sampler.sigma_max)
-        dtype = next(self._parts.denoiser.parameters()).dtype
         with torch.inference_mode():
-            latent_NCHW = sample(
-                denoise,
-                self._shape_CHW,
-                sigmas_S=levels_S,
-                solver=SOLVERS[sampler.solver],
+            latent_NCHW = draw_latents(
+                self.card,
+                self._parts,
+                maps_NLSS,
+                torch.from_numpy(view_N.astype(np.int64)),
+                sampler=sampler,
                 seeds_N=seeds_N.tolist(),
-                dtype=dtype,
             )
             _expect_finite(latent_NCHW)  # a decoder may clamp what is infinite
-            shift, scale = (
-                torch.tensor(values, dtype=dtype)[:, None, None]
-                for values in (self.card.latent_shift, self.card.latent_scale)
-            )
-            sector_N1SS = torch.from_numpy(labels_NSS > 0)[:, None].to(dtype)
-            image_N1SS = self._parts.autoencoder.decode(latent_NCHW * scale + shift, sector_N1SS)
-        return _grey((image_N1SS * sector_N1SS)[:, 0])
-
-    def _denoise(self, maps_NLSS: Tensor, view_N: Tensor) -> Denoise:
-        """The preconditioned network under these maps; what it says of its variance is left out."""
-        channels = self._shape_CHW[0]
-
-        def network(x_NCHW: Tensor, noise_N: Tensor) -> Tensor:
-            answer: Tensor = self._parts.denoiser(x_NCHW, noise_N, maps_NLSS, view_N)
-            return answer[:, :channels]
-
-        def denoise(x_NCHW: Tensor, sigma: Tensor) -> Tensor:
-            return denoised(network, self._precondition, x_NCHW, sigma.expand(len(x_NCHW)))
-
-        return denoise
+            image_N1SS = decode_latents(self.card, self._parts, latent_NCHW, maps_NLSS)
+        return _grey(image_N1SS[:, 0])
 
     def _expect_asked(
         self,
@@ -201,8 +156,7 @@ def expect_sampler(sampler: Sampler) -> None:
     Raises:
         EchoFedError: CONFIG_INVALID, NAME_UNKNOWN.
     """
-    for table, name in ((SOLVERS, sampler.solver), (SCHEDULES, sampler.schedule)):
-        _ = table[name]
+    _, schedule = SOLVERS[sampler.solver], SCHEDULES[sampler.schedule]
     sigmas_fit = 0.0 < sampler.sigma_min < sampler.sigma_max < math.inf
     if not 1 <= sampler.steps <= MOST_STEPS:
         problem = f"{sampler.steps} steps: take 1 to {MOST_STEPS}"
@@ -211,6 +165,7 @@ def expect_sampler(sampler: Sampler) -> None:
     elif not sigmas_fit:
         problem = f"noise from {sampler.sigma_max} to {sampler.sigma_min}: take falling levels"
     else:
+        schedule(sampler.steps, sampler.sigma_min, sampler.sigma_max)  # refuses what it lacks
         return
     found, hint = problem.split(": ")
     raise EchoFedError(Code.CONFIG_INVALID, f"an image cannot be drawn with {found}", hint)
@@ -253,7 +208,9 @@ def build_synthesizer(card: SynthesizerCard, weights: bytes) -> Synthesizer:
     embedding = cast(nn.Module, networks[EMBEDDING])
     gate = ReleaseGate(embedding, tensors[GALLERY], card.release_threshold)
     autoencoder = cast(Autoencoder, networks[AUTOENCODER])
-    return Synthesizer(card, Parts(cast(nn.Module, networks[DENOISER]), autoencoder), gate)
+    precondition = wrapping(card.precondition, card.sigma_data)
+    parts = Parts(cast(nn.Module, networks[DENOISER]), autoencoder, precondition)
+    return Synthesizer(card, parts, gate)
 
 
 def build_stored(folder: str) -> Forward:

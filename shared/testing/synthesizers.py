@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from shared.echo.synthesizer import Sampler, SynthesizerCard
+from shared.echo.synthesizer import FEWEST_PATIENTS, Sampler, SynthesizerCard
 from shared.files import sha256_hex
 from shared.models import AUTOENCODERS, DENOISERS, EMBEDDINGS
 from shared.models.backbone import pack_tensors
@@ -38,7 +38,7 @@ def untrained_synthesizer(
         "parent": "",
         "settings_hash": "",
         "settings": {},
-        "metrics": {},
+        "metrics": {FEWEST_PATIENTS: 20.0},
         "created": "2026-01-01T00:00:00+00:00",
         **changes,
     }

@@ -12,16 +12,17 @@ from shared.echo.mask import STRUCTURES
 from shared.echo.model_card import ModelCard
 from shared.echo.schema import to_document
 from shared.echo.segmenter import SegmenterCard
-from shared.echo.synthesizer import SynthesizerCard
+from shared.echo.synthesizer import FEWEST_PATIENTS, SynthesizerCard
 from shared.errors import Code
 from shared.files import arrays_from_bytes, sha256_hex, shapes_of
 from site_client.departures.door import Door
-from site_client.policy import Artefact
+from site_client.policy import Artefact, DatasetPolicy
 
 _SEGMENTER_FIGURES = frozenset(
     {"val_dice", *(f"val_dice_{name}" for name in STRUCTURES[1:]), "val_landmark_error_mm"}
 )
-_SYNTHESIZER_PARTS = ("denoiser.", "autoencoder.", "embedding.", "gallery.")
+_SYNTHESIZER_PARTS = ("denoiser.", "autoencoder.", "embedding.")
+_GALLERY = "gallery.features_GD"
 
 
 class WeightsEgress:
@@ -66,20 +67,28 @@ class WeightsEgress:
         """Let a synthesizer's weights go, if every dataset it was trained on consents.
 
         They hold an embedding of each training frame; nothing else of single frames may be in them.
+        It may have seen label maps of fewer patients than its datasets have: its card says of how
+        many in the view with the fewest, and one that does not say so stays.
         """
+        drawn_from = card.metrics.get(FEWEST_PATIENTS, 0.0)
         for manifest in manifests:
-            self.permit_synthesizer(manifest)
+            minimum = self.permit_synthesizer(manifest).minimum_patients_per_view
+            if drawn_from < minimum:
+                reason = f"a view was learnt from fewer than {minimum} patients"
+                self._door.refuse(Code.TOO_FEW_PATIENTS, card.id, "synthesizer_weights", reason)
         self._require_weights(card, weights, manifests, "synthesizer_weights")
-        if any(not name.startswith(_SYNTHESIZER_PARTS) for name in arrays_from_bytes(weights)[0]):
+        names = set(arrays_from_bytes(weights)[0]) - {_GALLERY}
+        if any(not name.startswith(_SYNTHESIZER_PARTS) for name in names):
             reason = "the weights have an undeclared part"
             self._door.refuse(Code.EGRESS_DENIED, card.id, "synthesizer_weights", reason)
         self._door.sent("synthesizer_weights", card.id, weights)
 
-    def permit_synthesizer(self, manifest: DatasetManifest) -> None:
+    def permit_synthesizer(self, manifest: DatasetManifest) -> DatasetPolicy:
         """Refuse unless weights that learnt to draw a dataset's frames may leave."""
         consent = self._door.permit(manifest.id, "synthesizer_weights", "synthesis")
         drawn = [clip for clip in manifest.of_split("train") if clip.structures]
         self._door.require_patients(manifest, drawn, consent, "synthesizer_weights")
+        return consent
 
     def release_annotations(
         self, manifest: DatasetManifest, *, structures: Sequence[str], views: Sequence[str]

@@ -1,7 +1,8 @@
 """Drawn images as DICOM objects that say of themselves that nobody was imaged.
 
 Ultrasound Image, PS3.3 A.6. They name no patient: what stands in the patient's place is the word
-SYNTHETIC and a pseudonym, so that images of one label map stay together.
+SYNTHETIC and a number of the dataset's own, so that images of one heart stay together. The site's
+pseudonym of the patient whose heart it is would lead from these files, which travel, to a patient.
 """
 
 import io
@@ -14,12 +15,13 @@ from pydicom.uid import ExplicitVRLittleEndian, UltrasoundImageStorage, generate
 from shared.echo.frame import MillimetresPerPixel
 from shared.echo.manifest import ClipRecord, DatasetManifest
 from shared.echo.synthesis import Synthesis
-from shared.files import write_bytes
+from shared.files import sha256_hex, write_bytes
 from site_client.clip_file import StoredClip
 from site_client.store import SiteStore
 
 PATIENT_NAME = "SYNTHETIC"
 _MAKER = "EchoFed"
+_ID_LETTERS = 16
 _2D, _TISSUE, _CENTIMETRES = 1, 1, 3  # PS3.3 C.8.5.5.1.1, .2 and .15
 _PROCESSING = ("109102", "DCM", "Processing Equipment")  # PS3.16 CID 7005
 _B_MODE = "0001"  # PS3.3 C.8.5.6.1.1, value 4
@@ -77,7 +79,8 @@ def _add_nobody(
 ) -> None:
     """What stands where a patient, a study and a hospital would."""
     dataset.PatientName = PATIENT_NAME
-    dataset.PatientID = f"{PATIENT_NAME}-{record.patient}"
+    number_of_heart = sha256_hex(f"{manifest.id} {record.patient}".encode())
+    dataset.PatientID = f"{PATIENT_NAME}-{number_of_heart[:_ID_LETTERS]}"
     dataset.PatientBirthDate = dataset.PatientSex = ""
     dataset.PatientIdentityRemoved = "YES"
     dataset.DeidentificationMethod = "no person was imaged"

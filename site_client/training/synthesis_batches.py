@@ -81,6 +81,13 @@ def labelled(
     return frames.take(np.flatnonzero(chosen_N)), len(patients)
 
 
+def fewest_patients(frames: AnnotatedFrames) -> int:
+    """Patients in the dataset and view that has the fewest, of those that have any."""
+    rows_N3 = np.stack([frames.dataset_N, frames.view_N, frames.patient_N], axis=1)
+    told_K3 = np.unique(rows_N3, axis=0)  # each patient once a dataset and view
+    return int(np.unique(told_K3[:, :2], axis=0, return_counts=True)[1].min())
+
+
 class DrawnMaterial:
     """The frames, kept where the network learns, and the batch of every step."""
 

@@ -3,16 +3,17 @@
 import math
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 from torch import Tensor, nn
 
-from shared.echo.manifest import DatasetManifest
+from shared.echo.manifest import DatasetManifest, require_patients_apart
 from shared.echo.origin import mixed_origin
 from shared.echo.synthesizer import (
+    FEWEST_PATIENTS,
     Sampler,
     SynthesizerCard,
     load_synthesizer_files,
@@ -22,6 +23,7 @@ from shared.errors import Code, EchoFedError
 from shared.files import sha256_hex
 from shared.models.backbone import pack_tensors
 from shared.settings import dump_settings, flatten, hash_settings
+from shared.synthesis.semantic import expect_sampler
 from site_client.annotated import LEARNT_SPLITS, Wanted, load_annotated
 from site_client.settings import SynthesizerSettings
 from site_client.store import SiteStore
@@ -29,7 +31,7 @@ from site_client.training.checkpoint import prefixed, run_name
 from site_client.training.embedding import EmbeddingPlan, expect_patients
 from site_client.training.expert import numeric_threads
 from site_client.training.strides import Stride, StrideCourse
-from site_client.training.synthesis_batches import labelled, structures_of
+from site_client.training.synthesis_batches import fewest_patients, labelled, structures_of
 from site_client.training.synthesizer_stages import (
     PICTURES,
     Donor,
@@ -68,11 +70,16 @@ def train_synthesizer(
 
     Raises:
         EchoFedError: DATASET_UNKNOWN, NAME_UNKNOWN, CONFIG_INVALID, FRAMES_MISSING, MODEL_UNKNOWN,
-            TOO_FEW_PATIENTS, SHAPE_MISMATCH, FEATURES_NOT_FINITE, DISK_FULL, CHECKPOINT_CORRUPT.
+            TOO_FEW_PATIENTS, SHAPE_MISMATCH, FEATURES_NOT_FINITE, DISK_FULL, CHECKPOINT_CORRUPT,
+            PATIENT_IN_TWO_SPLITS where the autoencoder that is taken has learnt from a patient whom
+            these datasets keep for another split.
     """
     cpu_began = time.process_time()
+    expect_sampler(Sampler(**settings.sampler.model_dump()))
     manifests = [store.manifest(name) for name in datasets]
     donor = _donor(store, settings)
+    if donor is not None and donor[0].site == site:
+        _expect_patients_apart(store, {*datasets, *donor[0].datasets})
     first = donor[0].weights_sha256 if donor else ""
     folder = store.root / "runs" / run_name("synthesize", settings, manifests, first)
     with numeric_threads(settings.threads):
@@ -152,6 +159,13 @@ def _donor(store: SiteStore, settings: SynthesizerSettings) -> Donor | None:
     return card, weights
 
 
+def _expect_patients_apart(store: SiteStore, datasets: Collection[str]) -> None:
+    """Datasets of both trainings that are still here; what is gone cannot be looked through."""
+    here = store.datasets()
+    manifests = [store.manifest(name) for name in sorted(datasets) if name in here]
+    require_patients_apart(clip for manifest in manifests for clip in manifest.clips)
+
+
 def _draft(
     manifests: Sequence[DatasetManifest],
     lesson: SynthesisLesson,
@@ -217,6 +231,7 @@ def _figures(lesson: SynthesisLesson, course: StrideCourse) -> dict[str, float]:
         "seconds": course.seconds,
         "train_frames": float(len(lesson.drawn)),
         "labelled_patients": float(lesson.num_patients),
+        FEWEST_PATIENTS: float(fewest_patients(lesson.drawn)),
     }
 
 

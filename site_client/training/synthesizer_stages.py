@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from shared.diffusion import SCHEDULES, SOLVERS
 from shared.diffusion.bands import wrapping
-from shared.diffusion.precondition import denoised
-from shared.diffusion.sample import sample
 from shared.echo.synthesizer import Option, SynthesizerCard
 from shared.models.autoencoder import as_autoencoder, draw_autoencoder
 from shared.models.backbone import load_weights, unpack_tensors
 from shared.models.drawn import draw_denoiser
+from shared.synthesis.draw import Parts, decode_latents, draw_latents
 from shared.synthesis.release import embedded, fit_threshold
 from site_client.annotated import AnnotatedFrames
 from site_client.augment.warp import WarpReach
@@ -173,9 +171,11 @@ def train_denoiser(
     network = draw_denoiser(settings.network, sizes, settings.options, seed=settings.seed)
     network = network.to(settings.device).to(memory_format=torch.channels_last)
 
+    precondition = wrapping(settings.precondition, draft.sigma_data)
+
     def picture(average: nn.Module, batch: DrawnBatch, step: int) -> None:
-        drawn_NSS = _drawn(draft, average, autoencoder, batch)
-        save_sheet(folder / PICTURES / f"step-{step:06}.png", batch, drawn_NSS)
+        parts = Parts(average, as_autoencoder(autoencoder), precondition)
+        save_sheet(folder / PICTURES / f"step-{step:06}.png", batch, _pictures(draft, parts, batch))
 
     task = Denoising(
         _material(lesson.drawn, settings),
@@ -188,7 +188,7 @@ def train_denoiser(
             inside_only=settings.inside_only,
             seed=settings.seed,
         ),
-        precondition=wrapping(settings.precondition, draft.sigma_data),
+        precondition=precondition,
         encode=_encode(autoencoder, draft),
         picture=picture,
     )
@@ -271,36 +271,13 @@ def _encode(autoencoder: nn.Module, card: SynthesizerCard) -> Encode:
     return encode
 
 
-def _drawn(
-    card: SynthesizerCard, denoiser: nn.Module, autoencoder: nn.Module, batch: DrawnBatch
-) -> NDArray[np.uint8]:
+def _pictures(card: SynthesizerCard, parts: Parts, batch: DrawnBatch) -> NDArray[np.uint8]:
     """What the networks draw from the maps of a batch, the same noise every time, (N, S, S)."""
-    doors, device = as_autoencoder(autoencoder), batch.labels_NSS.device
-    side = card.image_size // doors.factor
     maps_NLSS = batch.maps(len(card.structures))
-    precondition = wrapping(card.precondition, card.sigma_data)
-
-    def ask(x_NCHW: Tensor, noise_N: Tensor) -> Tensor:
-        answer: Tensor = denoiser(x_NCHW, noise_N, maps_NLSS, batch.view_N)
-        return answer[:, : x_NCHW.shape[1]]
-
-    def denoise(x_NCHW: Tensor, sigma: Tensor) -> Tensor:
-        sigma_N = sigma.expand(len(x_NCHW)).to(device)
-        return denoised(ask, precondition, x_NCHW.to(device), sigma_N).cpu()
-
-    sampler = card.sampler
-    steps = min(sampler.steps, _PICTURE_STEPS)
-    latent_NCHW = sample(
-        denoise,
-        (doors.latent_channels, side, side),
-        sigmas_S=SCHEDULES[sampler.schedule](steps, sampler.sigma_min, sampler.sigma_max),
-        solver=SOLVERS[sampler.solver],
-        seeds_N=range(len(maps_NLSS)),
+    sampler = replace(card.sampler, steps=min(card.sampler.steps, _PICTURE_STEPS))
+    latent_NCHW = draw_latents(
+        card, parts, maps_NLSS, batch.view_N, sampler=sampler, seeds_N=range(len(maps_NLSS))
     )
-    shift_C11, scale_C11 = (
-        torch.tensor(values)[:, None, None] for values in (card.latent_shift, card.latent_scale)
-    )
-    latent_NCHW = (latent_NCHW * scale_C11 + shift_C11).to(device)
-    image_N1SS = doors.decode(latent_NCHW, batch.sector_N1SS)
+    image_N1SS = decode_latents(card, parts, latent_NCHW, maps_NLSS)
     out: NDArray[np.uint8] = (image_N1SS[:, 0] * 255).round().byte().cpu().numpy()
     return out

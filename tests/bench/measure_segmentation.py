@@ -169,7 +169,7 @@ def _answer(
         (found,) = segmenter.masks(case.clip, view=case.view, looks=looks)
         labels_HW = found.mask.renamed(case.annotation.structures).labels_HW
         known = segmenter.card.structures
-        return _extracted(labels_HW, case), _mask_figures(labels_HW, case, known)
+        return _extracted(labels_HW, case), mask_figures(labels_HW, case, known)
     (contour,) = segmenter.contours(case.clip, view=case.view)
     if contour is None:
         return None, {}
@@ -239,7 +239,7 @@ def _with_spline(forward: Forward) -> Forward:
     return points_only
 
 
-def _mask_figures(
+def mask_figures(
     labels_HW: NDArray[np.uint8], case: Case, known: Sequence[str]
 ) -> dict[str, float]:
     """Of the structures that the segmenter tells apart."""

@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from shared.diffusion import PRECONDITIONS, SCHEDULES, SOLVERS
+from shared.diffusion import PRECONDITIONS
+from shared.echo.synthesizer import Sampler
 from shared.models import AUTOENCODERS, DENOISERS
 from shared.settings import load_settings
+from shared.synthesis.semantic import expect_sampler
 from site_client.settings import SynthesizerSettings
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "configs" / "synthesis"
@@ -24,8 +26,7 @@ def test_each_system_has_a_full_size_and_a_small_one() -> None:
 def test_networks_of_a_settings_file_fit_one_another(path: Path) -> None:
     settings = load_settings(SynthesizerSettings, path)
     assert settings.device == ("cpu" if path.stem.endswith("_cpu") else "cuda")
-    assert settings.sampler.solver in SOLVERS
-    assert settings.sampler.schedule in SCHEDULES
+    expect_sampler(Sampler(**settings.sampler.model_dump()))
     assert settings.precondition in PRECONDITIONS
     with torch.device("meta"):
         autoencoder = AUTOENCODERS[settings.autoencoder.network](**settings.autoencoder.options)

@@ -358,12 +358,25 @@ def test_a_model_of_a_dataset_that_is_gone_or_of_other_weights_stays(
         assert caught.value.code is code
 
 
+@pytest.mark.parametrize("figures", [{}, {"fewest_patients": 4.0}])
+def test_a_synthesizer_of_fewer_labelled_patients_than_its_dataset_has_stays(
+    tmp_path: Path, manifest: DatasetManifest, figures: dict[str, float]
+) -> None:
+    card, weights = untrained_synthesizer(1, dataset="demo", metrics=figures)
+    egress, ledger = door(tmp_path, PAINTED)
+    with pytest.raises(EchoFedError) as caught:
+        egress.release_synthesizer(card, weights, [with_masks(manifest, 5)])
+    (entry,) = ledger.entries()
+    assert (caught.value.code, entry.kind) == (Code.TOO_FEW_PATIENTS, "egress.refused")
+
+
+@pytest.mark.parametrize("name", ["frames", "gallery.frames"])
 def test_a_synthesizer_with_frames_among_its_weights_stays(
-    tmp_path: Path, manifest: DatasetManifest
+    tmp_path: Path, manifest: DatasetManifest, name: str
 ) -> None:
     card, weights = untrained_synthesizer(1, dataset="demo")
     arrays, _ = arrays_from_bytes(weights)
-    spoilt = arrays_to_bytes(arrays | {"frames": np.zeros((2, 8, 8), np.uint8)}, {})
+    spoilt = arrays_to_bytes(arrays | {name: np.zeros((2, 8, 8), np.uint8)}, {})
     egress, ledger = door(tmp_path, PAINTED)
     with pytest.raises(EchoFedError) as caught:
         egress.release_synthesizer(

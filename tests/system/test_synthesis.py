@@ -14,8 +14,11 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import typer
 import yaml
+from typer.testing import CliRunner
 
+from aggregator import cli as aggregator_cli
 from aggregator.centre import open_centre
 from aggregator.enrolment import approve, invite
 from shared.echo.manifest import DatasetManifest
@@ -35,8 +38,9 @@ from shared.synthesis.answer import draw_order
 from shared.synthesis.maps import phantom_maps
 from shared.synthesis.order import Drawing, Order, Part, Variation
 from shared.synthesis.semantic import build_synthesizer
-from shared.testing.commands import command_line, run_command, set_options, start_command
+from shared.testing.commands import run_command, set_options, start_command
 from shared.testing.synthesizers import untrained_synthesizer
+from site_client import cli as site_cli
 from site_client.connection import open_services
 from site_client.federate import free_port
 from site_client.identity import accept_certificate, join
@@ -81,7 +85,8 @@ class Told:
     cancelled: tuple[str, Code | None] = ("", None)
     results_left: int = 0
     drawn: DatasetManifest | None = None
-    documents: list[dict[str, Any]] = field(default_factory=list)
+    document: dict[str, Any] = field(default_factory=dict)
+    is_same: bool = False
     site_codes: dict[str, int] = field(default_factory=dict)
     datasets: tuple[str, ...] = ()
     carried: bool = False
@@ -95,7 +100,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
     story, before = Told(), set(psutil.Process().children(recursive=True))
     config, port = folder / "centre" / "aggregator.yaml", free_port()
     ports = {"federation.port": 0, "federation.superlink_port": 0, "services.port": port}
-    run_command("echofed-aggregator", "init", *set_options(ports), config=config)
+    code_in(aggregator_cli.build_app(), "init", *set_options(ports), config=config)
     save_synthesizer(folder / CARD.id, CARD, WEIGHTS)
     run_command("echofed-aggregator", "register", folder / CARD.id, config=config)
     store, centre = enrolled(folder, config, port)
@@ -108,7 +113,10 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
             cancel_in_mid_job(folder, channel, story)
             refuse(folder, channel, story)
             at_a_site(folder, store, story)
-            run_command("echofed-aggregator", "withdraw", "north/echo", config=config)
+            centre_app = aggregator_cli.build_app()
+            story.site_codes["withdraw"] = code_in(
+                centre_app, "withdraw", "north/echo", config=config
+            )
             story.withdrawn = code_of(lambda: submit_synthesis(channel, SENT))
     finally:
         for host in hosts:
@@ -179,18 +187,17 @@ def at_a_site(folder: Path, store: SiteStore, story: Told) -> None:
     """The site's own command, which knows nothing of the synthesizer."""
     config = store.root / "site.yaml"
     words = ("synthesize", "--maps", "phantom", "--view", "A4C", "--num", "12", "--at", "centre")
-    for _ in range(2):
-        done = run_command("echofed-site", *words, "--dataset", "drawn", config=config)
-        story.documents.append(done)
-    story.drawn = store.manifest("drawn")
+    done = run_command("echofed-site", *words, "--dataset", "drawn", config=config)
+    story.document, story.drawn = done, store.manifest("drawn")
     save_synthesizer(store.synthesizer_folder(OTHER.id), OTHER, OTHER_WEIGHTS)
     for name, more in (
+        ("again", (*words, "--dataset", "drawn")),
         ("unknown model", (*words, "--dataset", "none", "--model", "severing")),
         ("unreleased model", (*words, "--dataset", "none", "--model", OTHER.id)),
         ("export", ("export", folder / "carried", "--synthesizer", OTHER.id)),
     ):
-        line = command_line("echofed-site", *more, config=config)
-        story.site_codes[name] = subprocess.run(line, capture_output=True).returncode
+        story.site_codes[name] = code_in(site_cli.build_app(), *more, config=config)
+    story.is_same = store.manifest("drawn") == story.drawn
     story.datasets, story.carried = store.datasets(), (folder / "carried").exists()
 
 
@@ -206,6 +213,13 @@ def code_of(call: Any) -> Code:
     with pytest.raises(EchoFedError) as refused:
         call()
     return refused.value.code
+
+
+def code_in(app: typer.Typer, *words: object, config: Path) -> int:
+    """What a command ends with, typed in this process."""
+    result = CliRunner().invoke(app, [*map(str, words), "--config", str(config)])
+    error = result.exception
+    return int(error.code) if isinstance(error, EchoFedError) else result.exit_code
 
 
 def here(order: Order) -> list[Part]:
@@ -260,17 +274,19 @@ def test_a_site_draws_a_stamped_dataset_and_again_nothing_new(told: Told) -> Non
     for clip in told.drawn.clips:
         assert clip.synthesis is not None
         assert clip.synthesis.weights_sha256 == CARD.weights_sha256
-    assert [(one["changed"], one["known"]) for one in told.documents] == [(True, 0), (False, 12)]
+    assert (told.document["changed"], told.document["known"]) == (True, 0)
+    assert (told.site_codes["again"], told.is_same) == (0, True)
 
 
 def test_what_a_site_may_not_have_ends_in_a_code_and_writes_nothing(told: Told) -> None:
-    assert told.site_codes == {"unknown model": 72, "unreleased model": 72, "export": 40}
+    refused = {"unknown model": 72, "unreleased model": 72, "export": 40}
+    assert {name: told.site_codes[name] for name in refused} == refused
     assert told.datasets == ("drawn",)
     assert not told.carried
 
 
 def test_a_withdrawn_synthesizer_draws_no_more(told: Told) -> None:
-    assert told.withdrawn is Code.MODEL_UNKNOWN
+    assert (told.site_codes["withdraw"], told.withdrawn) == (0, Code.MODEL_UNKNOWN)
 
 
 def test_nothing_is_left_running(told: Told) -> None:

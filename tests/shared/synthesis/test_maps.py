@@ -19,6 +19,7 @@ from shared.synthesis.maps import (
     one_hot_maps,
     phantom_maps,
     plausibly_warped,
+    warp_sources,
     warped,
 )
 
@@ -98,6 +99,13 @@ def test_a_warp_keeps_the_sector_and_invents_no_label(apical: Labels, seed: int)
     assert set(np.unique(moved)) <= set(np.unique(apical))
     assert (moved != apical).mean() > 0.02
     assert np.array_equal(moved, warped(apical, np.random.default_rng(seed), ECHO_FROM_NOISE))
+
+
+def test_pixels_can_be_moved_with_their_map(apical: Labels, seed: int) -> None:
+    moved = warped(apical, np.random.default_rng(seed), ECHO_FROM_NOISE)
+    places = warp_sources(apical.shape, np.random.default_rng(seed), ECHO_FROM_NOISE)
+    lv = ndimage.map_coordinates(np.where(apical == 2, 255, 0), places, order=0)
+    assert np.array_equal((lv > 0) & (apical > 0), moved == 2)
 
 
 def test_a_zoom_scales_areas_by_its_square(apical: Labels, seed: int) -> None:

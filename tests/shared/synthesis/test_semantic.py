@@ -148,6 +148,7 @@ def test_every_solver_draws(synthesizer: Synthesizer, labels: np.ndarray, solver
         ({"guidance": -1.0}, Code.CONFIG_INVALID),
         ({"sigma_min": 30.0}, Code.CONFIG_INVALID),
         ({"sigma_max": float("inf")}, Code.CONFIG_INVALID),
+        ({"schedule": "cosine", "sigma_min": 0.003}, Code.CONFIG_INVALID),
         ({"solver": "magic"}, Code.NAME_UNKNOWN),
         ({"schedule": "magic"}, Code.NAME_UNKNOWN),
     ],

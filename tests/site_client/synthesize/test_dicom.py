@@ -66,6 +66,18 @@ def test_a_file_names_nobody(yard: Any, folder: Path) -> None:
     assert len({dcmread(path).SOPInstanceUID for path in folder.iterdir()}) == 8
 
 
+def test_a_file_keeps_hearts_together_without_the_pseudonyms_of_the_site(
+    yard: Any, folder: Path
+) -> None:
+    hearts: dict[str, set[str]] = {}
+    for record in yard.store.manifest("drawn").clips:
+        dataset = dcmread(folder / f"{record.key}.dcm")
+        hearts.setdefault(record.patient, set()).add(dataset.PatientID)
+        assert record.patient not in dataset.PatientID
+    told = [one for ids in hearts.values() for one in ids]
+    assert len(told) == len(set(told)) == len(hearts)
+
+
 def test_the_same_dataset_gives_the_same_files(yard: Any, folder: Path) -> None:
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     save_dicom(yard.store, yard.store.manifest("drawn"), folder)

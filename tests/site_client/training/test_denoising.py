@@ -13,7 +13,7 @@ from shared.diffusion import PRECONDITIONS
 from site_client.annotated import AnnotatedFrames
 from site_client.augment.warp import WarpReach
 from site_client.training.denoising import Denoising, DenoisingPlan, save_sheet
-from site_client.training.synthesis_batches import DrawnMaterial
+from site_client.training.synthesis_batches import DrawnBatch, DrawnMaterial
 
 STRUCTURES, VIEWS = 5, 1
 
@@ -38,14 +38,19 @@ class Recorder(nn.Module):
 def task(ventricles: Callable[..., AnnotatedFrames]) -> Callable[..., Denoising]:
     frames = ventricles(*[(96, 96)] * 4)
 
-    def build(label_dropout: float = 0.5) -> Denoising:
+    def encode(images_N1SS: Tensor, _: Tensor) -> Tensor:
+        return (2 * images_N1SS - 1)[..., ::8, ::8]
+
+    def build(label_dropout: float = 0.5, *, inside_only: bool = False) -> Denoising:
         material = DrawnMaterial(frames, WarpReach(5, 0.1, 0, 0, 0), 64, seed=0, device="cpu")
         return Denoising(
             material,
             material,
-            DenoisingPlan(STRUCTURES, VIEWS, label_dropout, is_half=False, seed=0),
+            DenoisingPlan(
+                STRUCTURES, VIEWS, label_dropout, is_half=False, inside_only=inside_only, seed=0
+            ),
             precondition=PRECONDITIONS["edm"](0.5),
-            encode=lambda images_N1SS, _: (2 * images_N1SS - 1)[..., ::8, ::8],
+            encode=encode,
             picture=lambda *_: None,
         )
 
@@ -79,6 +84,33 @@ def test_validation_tells_all_and_says_the_same_each_time(task: Callable[..., De
 
 def test_what_a_network_says_of_its_variance_is_left_out(task: Callable[..., Denoising]) -> None:
     assert torch.equal(task().loss(Recorder(), 3), task().loss(Recorder(times=2), 3))
+
+
+@pytest.mark.parametrize("inside_only", [True, False])
+def test_cells_outside_the_sector_count_only_where_they_shall(
+    task: Callable[..., Denoising], monkeypatch: pytest.MonkeyPatch, *, inside_only: bool
+) -> None:
+    batches = DrawnMaterial.batch
+
+    def halved(self: DrawnMaterial, step: int) -> DrawnBatch:
+        batch = batches(self, step)
+        batch.sector_N1SS[..., 48:] = 0
+        return batch
+
+    class Shouting(nn.Module):
+        """Its answers beyond the sector's half are wrong by a lot."""
+
+        def __init__(self, wrong: float) -> None:
+            super().__init__()
+            self.wrong = wrong
+
+        def forward(self, x_NCHW: Tensor, *_: Tensor) -> Tensor:
+            beyond_W = torch.arange(x_NCHW.shape[-1]) >= x_NCHW.shape[-1] // 2
+            return x_NCHW + self.wrong * beyond_W
+
+    monkeypatch.setattr(DrawnMaterial, "batch", halved)
+    calm, loud = (task(inside_only=inside_only).loss(Shouting(wrong), 0) for wrong in (0.0, 100.0))
+    assert torch.equal(calm, loud) == inside_only
 
 
 def test_a_sheet_shows_maps_above_what_is_drawn_from_them(

@@ -10,7 +10,12 @@ import torch
 from shared.errors import Code, EchoFedError
 from site_client.annotated import AnnotatedFrames
 from site_client.augment.warp import WarpReach
-from site_client.training.synthesis_batches import DrawnMaterial, labelled, structures_of
+from site_client.training.synthesis_batches import (
+    DrawnMaterial,
+    fewest_patients,
+    labelled,
+    structures_of,
+)
 
 REACH = WarpReach(20.0, 0.3, 0.1, 0.0, 0.0)
 Build = Callable[..., AnnotatedFrames]
@@ -96,3 +101,14 @@ def test_frames_with_structures_that_nobody_looked_for_are_not_drawn_from(
         with pytest.raises(EchoFedError) as refused:
             labelled(replace(frames, annotated_NS=annotated), num, seed=0)
         assert refused.value.code is code
+
+
+def test_the_fewest_patients_are_those_of_one_dataset_and_view(frames: AnnotatedFrames) -> None:
+    some = replace(
+        frames.take(np.zeros(6, np.int64)),
+        patient_N=np.array([0, 0, 1, 2, 3, 3], np.int32),
+        dataset_N=np.array([0, 0, 0, 0, 1, 1], np.int8),
+        view_N=np.array([0, 0, 0, 1, 1, 1], np.int16),
+    )
+    assert fewest_patients(some) == 1
+    assert fewest_patients(some.take(np.arange(3))) == 2

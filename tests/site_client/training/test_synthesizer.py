@@ -1,12 +1,13 @@
 """A synthesizer learns from annotated frames, goes on where it was killed, and says what it is."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import pytest
 
-from shared.echo.synthesizer import SynthesizerCard, load_synthesizer_files
+from shared.echo.synthesizer import FEWEST_PATIENTS, SynthesizerCard, load_synthesizer_files
 from shared.errors import Code, EchoFedError
 from shared.models.backbone import unpack_tensors
 from shared.settings import build_settings
@@ -41,7 +42,11 @@ def site(traced_site: Any) -> SiteStore:
 
 
 def run(
-    store: SiteStore, *, stop_at: tuple[str, int] | None = None, **changes: Any
+    store: SiteStore,
+    *,
+    dataset: str = "traced",
+    stop_at: tuple[str, int] | None = None,
+    **changes: Any,
 ) -> tuple[SynthesizerCard, list[Stride]]:
     strides: list[Stride] = []
 
@@ -51,7 +56,7 @@ def run(
             raise KilledError
 
     settings = build_settings(SynthesizerSettings, SMALL | changes)
-    card = train_synthesizer(store, ["traced"], settings, site="north", now=NOW, report=report)
+    card = train_synthesizer(store, [dataset], settings, site="north", now=NOW, report=report)
     return card, strides
 
 
@@ -107,9 +112,26 @@ def test_two_denoisers_share_an_autoencoder(site: SiteStore) -> None:
     assert all((mine[name] == theirs[name]).all() for name in shared)
 
 
+def test_an_autoencoder_that_has_seen_patients_kept_for_another_split_is_not_taken(
+    site: SiteStore, traced_site: Any
+) -> None:
+    first, _ = run(site)
+    taught = sorted({clip.patient for clip in site.manifest("traced").of_split("train")})
+    traced_site(dataset="later", clips_per_patient=2, num_patients=12)
+    later = site.manifest("later")
+    kept = sorted({clip.patient for clip in later.of_split("test")})
+    again = dict(zip(kept, taught, strict=False))
+    clips = (replace(clip, patient=again.get(clip.patient, clip.patient)) for clip in later.clips)
+    site.save_manifest(replace(later, clips=tuple(clips)))
+    with pytest.raises(EchoFedError) as refused:
+        run(site, dataset="later", autoencoder_from=first.id)
+    assert refused.value.code is Code.PATIENT_IN_TWO_SPLITS
+
+
 def test_few_labels_are_those_of_whole_patients(site: SiteStore) -> None:
     card, _ = run(site, num_labelled=3, **PIXELS)
     assert (card.metrics["labelled_patients"], card.metrics["train_frames"]) == (3, 6)
+    assert card.metrics[FEWEST_PATIENTS] == 3
     gallery = unpack_tensors(load_synthesizer_files(site.require_synthesizer(card.id))[1])
     assert len(gallery["gallery.features_GD"]) == 16
 
@@ -133,6 +155,21 @@ def test_what_cannot_be_trained_is_refused(
         run(site, **(PIXELS | changes))
     assert refused.value.code is code
     assert site.synthesizers() == ()
+
+
+@pytest.mark.parametrize(
+    ("sampler", "code"),
+    [
+        ({"schedule": "cosine", "sigma_min": 0.003}, Code.CONFIG_INVALID),
+        ({"solver": "magic"}, Code.NAME_UNKNOWN),
+    ],
+)
+def test_a_sampler_that_cannot_draw_is_refused_before_anything_is_learnt(
+    site: SiteStore, sampler: dict[str, Any], code: Code
+) -> None:
+    with pytest.raises(EchoFedError) as refused:
+        run(site, stop_at=("denoiser", 1), sampler=sampler, **PIXELS)
+    assert refused.value.code is code
 
 
 def test_an_autoencoder_of_another_kind_is_not_taken(site: SiteStore) -> None:
