@@ -49,7 +49,7 @@ from site_client.settings import CentreSettings
 from site_client.store import SiteStore
 from site_client.synthesize.here import LocalDrawer
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.system, pytest.mark.timeout(900)]
 
 NOW = datetime.now(UTC)
 TIMEOUT_S = 300.0
