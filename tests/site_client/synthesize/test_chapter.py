@@ -24,7 +24,7 @@ from site_client.store import SiteStore
 
 README = Path(__file__).parents[3] / "README.md"
 CHAPTER = "## Synthesise:"
-SMALLER = ("24, 1, 30, (180, 240)", "16, 1, 3, (96, 128)")
+SMALLER = ("24, 1, 30, (180, 240)", "24, 1, 2, (96, 128)")
 APPS: dict[str, typer.Typer] = {
     "echofed-aggregator": aggregator_cli.build_app(),
     "echofed-site": site_cli.build_app(),
