@@ -199,7 +199,8 @@ def _unmapped(card: SynthesizerCard, what: str) -> EchoFedError:
     return EchoFedError(
         Code.LABEL_UNMAPPED,
         f"the synthesizer does not draw {what} of a label map",
-        f"send uint8 places in names among {', '.join(card.structures)}",
+        f"send uint8 places in names among {', '.join(card.structures)}; a site that has fetched "
+        "the synthesizer sends no others",
     )
 
 

@@ -78,7 +78,7 @@ def train_embedding(
     Raises:
         EchoFedError: TOO_FEW_PATIENTS, PATIENT_IN_TWO_SPLITS, NAME_UNKNOWN, FEATURES_NOT_FINITE.
     """
-    _expect_patients(frames, val)
+    expect_patients(frames.patient_N, val.patient_N)
     small = PatientFrames(_small(frames.pixels_NSS), frames.patient_N)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(plan.seed, "embedding"))
@@ -97,6 +97,34 @@ def train_embedding(
         seed=plan.seed,
     )
     return network, train(network, objective, steps, checkpoint, report)
+
+
+def expect_patients(train_N: NDArray[np.integer], val_N: NDArray[np.integer]) -> None:
+    """Refuse frames, by number of their patient, from which nobody could learn to tell these apart.
+
+    Raises:
+        EchoFedError: TOO_FEW_PATIENTS, PATIENT_IN_TWO_SPLITS.
+    """
+    if len(np.unique(train_N)) < 2:
+        raise EchoFedError(
+            Code.TOO_FEW_PATIENTS,
+            "an embedding that tells patients apart cannot be learnt from one",
+            "ingest more patients",
+        )
+    num_val = len(np.unique(val_N))
+    if num_val < 2 or num_val == len(val_N):
+        raise EchoFedError(
+            Code.TOO_FEW_PATIENTS,
+            f"whether patients are told apart cannot be seen by {len(val_N)} frames of {num_val}",
+            "validate on at least two patients, one of them with two frames: ingest more, or raise "
+            "ingest.val_fraction",
+        )
+    if np.intersect1d(train_N, val_N).size:
+        raise EchoFedError(
+            Code.PATIENT_IN_TWO_SPLITS,
+            "a patient's frames are learnt from and validated with",
+            "split by patient",
+        )
 
 
 def patient_auc(vectors_ND: Tensor, patient_N: NDArray[np.integer]) -> float:
@@ -160,18 +188,3 @@ def _loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
 def _validation(model: nn.Module, val: PatientFrames) -> Validation:
     area = patient_auc(embedded(model, val.pixels_NSS), val.patient_N)
     return Validation(score=area, loss=1.0 - area)
-
-
-def _expect_patients(frames: PatientFrames, val: PatientFrames) -> None:
-    if len(np.unique(frames.patient_N)) < 2:
-        raise EchoFedError(
-            Code.TOO_FEW_PATIENTS,
-            "an embedding that tells patients apart cannot be learnt from one",
-            "ingest more patients",
-        )
-    if np.intersect1d(frames.patient_N, val.patient_N).size:
-        raise EchoFedError(
-            Code.PATIENT_IN_TWO_SPLITS,
-            "a patient's frames are learnt from and validated with",
-            "split by patient",
-        )

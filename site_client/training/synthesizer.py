@@ -28,7 +28,7 @@ from site_client.annotated import LEARNT_SPLITS, Wanted, load_annotated
 from site_client.settings import SynthesizerSettings
 from site_client.store import PICTURES, SiteStore
 from site_client.training.checkpoint import prefixed, run_name
-from site_client.training.embedding import EmbeddingPlan
+from site_client.training.embedding import EmbeddingPlan, expect_patients
 from site_client.training.expert import numeric_threads
 from site_client.training.strides import Stride, StrideCourse
 from site_client.training.synthesis_batches import fewest_patients, labelled, structures_of
@@ -119,8 +119,8 @@ def prepare_lesson(
     """Read the annotated frames of the training and validation patients.
 
     Raises:
-        EchoFedError: as ``load_annotated`` and ``labelled``; FRAMES_MISSING for a split without
-            frames.
+        EchoFedError: as ``load_annotated``, ``labelled`` and ``expect_patients``; FRAMES_MISSING
+            for a split without frames.
     """
     wanted = Wanted(
         settings.image_size,
@@ -138,6 +138,7 @@ def prepare_lesson(
                 f"{', '.join(datasets)} has no annotated frame in the {name} split",
                 "add patients, or raise ingest.val_fraction and ingest again",
             )
+    expect_patients(train.patient_N, val.patient_N)  # the gate's training would, hours later
     drawn, num_patients = labelled(train, settings.num_labelled, seed=settings.seed)
     return SynthesisLesson(train, drawn, labelled(val, 0, seed=settings.seed)[0], num_patients)
 

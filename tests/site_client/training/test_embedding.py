@@ -10,6 +10,7 @@ from site_client.training.checkpoint import Checkpoint
 from site_client.training.embedding import (
     EmbeddingPlan,
     PatientFrames,
+    expect_patients,
     patient_auc,
     train_embedding,
 )
@@ -76,6 +77,15 @@ def test_one_patient_is_too_few(tmp_path: Path) -> None:
         train_embedding(
             patients(0, 1), patients(3, 4), PLAN, Checkpoint(tmp_path), lambda step: None
         )
+    assert caught.value.code is Code.TOO_FEW_PATIENTS
+
+
+@pytest.mark.parametrize("val_N", [(3, 3, 3), (3, 4, 5)])
+def test_who_cannot_be_told_apart_is_refused_before_anything_is_learnt(
+    val_N: tuple[int, ...],
+) -> None:
+    with pytest.raises(EchoFedError) as caught:
+        expect_patients(np.arange(3), np.array(val_N))
     assert caught.value.code is Code.TOO_FEW_PATIENTS
 
 
