@@ -20,8 +20,8 @@ _COLUMNS = (
     ("myocardium", "dice_myocardium", 3),
     ("LA", "dice_la", 3),
     ("share of real", "share", 3),
-    ("KID", "kid", 3),
-    ("FD", "fd", 2),
+    ("KID", "kid", 5),
+    ("FD", "fd", 3),
     ("precision", "precision", 2),
     ("recall", "recall", 2),
     ("memorised", "memorised", 2),
@@ -80,10 +80,10 @@ def _figure(rows: Sequence[Row], column: str, digits: int) -> str:
     values = [float(row[column]) for row in rows if row.get(column)]
     if not values:
         return ""
-    mean = f"{np.mean(values):.{digits}f}"
-    if min(values) == max(values):
-        return mean
-    return f"{mean} ({min(values):.{digits}f}-{max(values):.{digits}f})"
+    low, mean, high = (
+        f"{value:.{digits}f}" for value in (min(values), np.mean(values), max(values))
+    )
+    return mean if low == high else f"{mean} ({low}-{high})"
 
 
 if __name__ == "__main__":
