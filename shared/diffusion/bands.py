@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from shared.diffusion import PRECONDITIONS
 from shared.diffusion.base import Coefficients, Precondition
 from shared.diffusion.precondition import Edm
 from shared.errors import Code, EchoFedError
@@ -64,8 +65,6 @@ def wrapping(name: str, deviations: tuple[float, ...]) -> Precondition:
         EchoFedError: NAME_UNKNOWN; CONFIG_INVALID where channels differ and the wrapping knows one
             deviation only.
     """
-    from shared.diffusion import PRECONDITIONS
-
     if len(set(deviations)) == 1:
         return PRECONDITIONS[name](deviations[0])
     if name != "edm":

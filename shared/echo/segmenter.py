@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from shared.echo.expert import CARD_FILE, WEIGHTS_FILE
+from shared.echo.expert import CARD_FILE
 from shared.echo.origin import Origin
-from shared.echo.schema import from_document, to_document
-from shared.errors import Code, EchoFedError
-from shared.files import read_json, sha256_hex, write_bytes, write_json
+from shared.echo.schema import from_document
+from shared.echo.stored import load_stored_weights, save_stored
+from shared.files import read_json
 
 SEGMENTER_CARD_VERSION = 1
 
@@ -56,8 +56,7 @@ class SegmenterCard:
 
 def save_segmenter(folder: Path, card: SegmenterCard, weights: bytes) -> None:
     """Write weights, then card, atomically: a folder with a card is whole."""
-    write_bytes(folder / WEIGHTS_FILE, weights)
-    write_json(folder / CARD_FILE, to_document(card))
+    save_stored(folder, card, weights)
 
 
 def read_segmenter_card(document: dict[str, object]) -> SegmenterCard:
@@ -72,12 +71,5 @@ def load_segmenter_files(folder: Path) -> tuple[SegmenterCard, bytes]:
         EchoFedError: CARD_NEWER, or CHECKPOINT_CORRUPT where the weights are not those of the card.
     """
     card = read_segmenter_card(read_json(folder / CARD_FILE))
-    path = folder / WEIGHTS_FILE
-    weights = path.read_bytes() if path.is_file() else b""
-    if sha256_hex(weights) != card.weights_sha256:
-        raise EchoFedError(
-            Code.CHECKPOINT_CORRUPT,
-            f"the weights of segmenter {card.id} are not those of its card",
-            "fetch it again, or train it again",
-        )
+    weights = load_stored_weights(folder, card.weights_sha256, model=f"segmenter {card.id}")
     return card, weights

@@ -29,6 +29,7 @@ from site_client.training.checkpoint import Checkpoint, Course, run_name
 from site_client.training.expert import numeric_threads
 from site_client.training.loop import Objective, Plan, Step, train
 from site_client.training.outlines import STRUCTURE, Outlines, outlines_of
+from site_client.training.parent import with_parent
 from site_client.training.segmenter_judges import (
     BatchLoss,
     ContourJudge,
@@ -107,7 +108,7 @@ def train_segmenter(
     counts = {"train_frames": float(len(lesson.train)), "best_epoch": float(course.best_epoch)}
     card = replace(card, metrics={**metrics, **counts, **seconds})
     if parent is not None:
-        card = _with_parent(card, parent[0])
+        card = with_parent(card, parent[0])
     save_segmenter(store.segmenter_folder(card.id), card, weights)
     checkpoint.remove()
     return card
@@ -267,26 +268,6 @@ def segmenter_card(
         settings=flatten(dump_settings(settings)),
         metrics={},
         created=now.isoformat(timespec="seconds"),
-    )
-
-
-def _with_parent(card: SegmenterCard, parent: SegmenterCard) -> SegmenterCard:
-    """The card with what the first weights had seen: without its consent, nothing may leave.
-
-    Datasets of another site are that site's to consent to; its segmenter came with them.
-    """
-    seen = dict(zip(parent.datasets, parent.dataset_hashes, strict=True))
-    inherited = {
-        name: content
-        for name, content in seen.items()
-        if parent.site == card.site and name not in card.datasets
-    }
-    return replace(
-        card,
-        parent=parent.id,
-        datasets=(*card.datasets, *inherited),
-        dataset_hashes=(*card.dataset_hashes, *inherited.values()),
-        origin=mixed_origin((card.origin, parent.origin)),
     )
 
 

@@ -30,6 +30,7 @@ from site_client.store import PICTURES, SiteStore
 from site_client.training.checkpoint import prefixed, run_name
 from site_client.training.embedding import EmbeddingPlan, expect_patients
 from site_client.training.expert import numeric_threads
+from site_client.training.parent import with_parent
 from site_client.training.strides import Stride, StrideCourse
 from site_client.training.synthesis_batches import fewest_patients, labelled, structures_of
 from site_client.training.synthesizer_stages import (
@@ -89,7 +90,7 @@ def train_synthesizer(
             latents = taken_latents(donor, settings)
         draft = _draft(manifests, lesson, settings, latents, site=site, now=now)
         if donor is not None:
-            draft = _with_parent(draft, donor[0])
+            draft = with_parent(draft, donor[0])
         denoiser, course = train_denoiser(draft, lesson, settings, latents.network, folder, report)
         gate = train_gate(lesson, settings, folder, report)
     weights = pack_tensors(
@@ -203,23 +204,6 @@ def _draft(
         settings=flatten(dump_settings(settings)),
         metrics={},
         created=now.isoformat(timespec="seconds"),
-    )
-
-
-def _with_parent(card: SynthesizerCard, parent: SynthesizerCard) -> SynthesizerCard:
-    """The card with what the autoencoder had seen: without its consent, nothing may leave."""
-    seen = dict(zip(parent.datasets, parent.dataset_hashes, strict=True))
-    inherited = {
-        name: content
-        for name, content in seen.items()
-        if parent.site == card.site and name not in card.datasets
-    }
-    return replace(
-        card,
-        parent=parent.id,
-        datasets=(*card.datasets, *inherited),
-        dataset_hashes=(*card.dataset_hashes, *inherited.values()),
-        origin=mixed_origin((card.origin, parent.origin)),
     )
 
 
