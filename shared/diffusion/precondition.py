@@ -6,6 +6,7 @@ throughout, so the loss is the plain squared error of what the network answers: 
 velocity, of the flow, or of EDM's target of unit variance.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -31,13 +32,14 @@ def denoised(
 
 
 @dataclass(frozen=True, slots=True)
-class _Wrapping:
+class _Wrapping(ABC):
     """What all wrappings share; the deviation of the clean data is the one thing they keep."""
 
     sigma_data: float
 
+    @abstractmethod
     def coefficients(self, sigma_N: Tensor) -> Coefficients:
-        raise NotImplementedError
+        """The wrapping at some noise levels, each (N,)."""
 
     def weight(self, sigma_N: Tensor) -> Tensor:
         """Weight (N,) of the squared error of D under which that of the network counts once."""
